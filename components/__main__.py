@@ -1,0 +1,27 @@
+"""`python -m components STAGE`: what every `cmd` in `dvc.yaml` calls. Exit code 2 is a user's error."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from components.errors import UserError
+from components.stages import STAGES, execute
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m components", description=__doc__)
+    parser.add_argument("stage", choices=list(STAGES), metavar="STAGE", help=", ".join(STAGES))
+    parser.add_argument("--root", type=Path, default=Path(), help="workspace (default: this folder)")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(name)s  %(message)s", datefmt="%H:%M:%S")
+    try:
+        execute(arguments.stage, arguments.root)
+    except UserError as error:
+        print(f"{arguments.stage}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""`params.yaml` and the recipes: one schema, one field per stage."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, PositiveFloat, PositiveInt, ValidationError
+
+from components.adaptation.config import AdaptConfig
+from components.autoencoder.config import AutoencoderConfig
+from components.config import Section
+from components.data.config import (
+    CaptionConfig,
+    DedupConfig,
+    EncodeConfig,
+    FilterConfig,
+    FootageConfig,
+    IngestConfig,
+    ScoreConfig,
+    SplitConfig,
+    ValidateConfig,
+)
+from components.denoiser.config import PixArtConfig, TrainConfig
+from components.errors import ParamsError
+from components.evaluation.config import EvaluateConfig, ExtractorConfig
+from components.registry.config import GateConfig
+from components.text.config import TextEncoderConfig
+
+
+class EncodeFamilies(Section):
+    images: EncodeConfig  # with the 2D autoencoder: what PixArt and the first adaptation steps see
+    videos: EncodeConfig  # with the video autoencoder
+
+
+class RuntimeConfig(Section):
+    """What may change without changing a result; never a DVC parameter."""
+
+    workers: PositiveInt = 2  # processes that read videos
+    item_seconds: PositiveFloat = 60  # a file that takes longer is named and left out
+    retries: int = 1  # of a stage that failed, in the flows
+    stage_hours: PositiveFloat = 24  # time limit of a stage in the flows
+    min_free_gb: PositiveFloat = 3  # disk a run needs before it starts
+
+
+class Params(Section):
+    """Everything a run is made from."""
+
+    recipe: str
+    footage: FootageConfig
+    ingest: IngestConfig
+    split: SplitConfig
+    score: ScoreConfig
+    filter: FilterConfig
+    caption: CaptionConfig
+    dedup: DedupConfig
+    validation: ValidateConfig
+    text_encoder: TextEncoderConfig
+    autoencoder: AutoencoderConfig
+    encode: EncodeFamilies
+    pixart: PixArtConfig
+    adapt: AdaptConfig
+    train: TrainConfig
+    extractor: ExtractorConfig
+    evaluate: EvaluateConfig
+    gate: GateConfig
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    @classmethod
+    def load(cls, path: Path) -> "Params":
+        """Read and check a parameter file. Raises `ParamsError` naming each bad key and the nearest valid one."""
+        if not path.is_file():
+            raise ParamsError(f"{path} is missing; `reelforge recipes use demo` writes one")
+        try:
+            raw = yaml.safe_load(path.read_text())
+        except yaml.YAMLError as error:
+            raise ParamsError(f"{path} is not valid YAML: {error}") from None
+        if not isinstance(raw, dict):
+            raise ParamsError(f"{path} must be a mapping of sections, not {type(raw).__name__}")
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            raise ParamsError("\n".join(f"{path}: {line}" for line in explain(cls, error))) from None
+
+    def section(self, dotted: str) -> Any:
+        """The section at a dotted path, as `train.stage3`."""
+        node: Any = self
+        for key in dotted.split("."):
+            node = getattr(node, key)
+        return node
+
+
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Names that are valid where `location` points into `model`; empty where it is no section."""
+    current: Any = model
+    for key in location:
+        field = current.model_fields.get(key) if _is_section(current) else None
+        current = field.annotation if field else None
+    return list(current.model_fields) if _is_section(current) else []
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def explain(model: type[BaseModel], error: ValidationError) -> list[str]:
+    """One sentence per problem: dotted path, what is wrong, and for an unknown key the nearest valid one."""
+    lines = []
+    for problem in error.errors():
+        location = problem["loc"]
+        path = ".".join(str(key) for key in location)
+        if problem["type"] != "extra_forbidden":
+            lines.append(f"{path}: {problem['msg']} (got {problem['input']!r})")
+            continue
+        valid = _fields_at(model, location[:-1])
+        nearest = difflib.get_close_matches(str(location[-1]), valid, n=1, cutoff=0.0)
+        hint = f"; did you mean `{nearest[0]}`?" if nearest else ""
+        lines.append(f"{path}: unknown parameter{hint} Valid here: {', '.join(valid)}")
+    return lines

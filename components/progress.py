@@ -1,0 +1,51 @@
+"""Progress of long work: a bar where a person watches, a log line now and then where nobody does."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from components.runtime import show_progress
+
+log = logging.getLogger(__name__)
+LOG_SECONDS = 10.0
+Advance = Callable[..., None]
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Advance]:
+    """Yield `advance(done=1, text="")`; `text` is shown beside the bar, with the time left."""
+    if show_progress():
+        yield from _bar(title, total)
+    else:
+        yield from _lines(title, total)
+
+
+def _bar(title: str, total: int) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[text]}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=total, text="")
+
+        def advance(done: int = 1, text: str = "") -> None:
+            bar.update(task, advance=done, text=text)
+
+        yield advance
+
+
+def _lines(title: str, total: int) -> Iterator[Advance]:
+    started = said = time.monotonic()
+    finished = 0
+
+    def advance(done: int = 1, text: str = "") -> None:
+        nonlocal finished, said
+        finished += done
+        now = time.monotonic()
+        if now - said >= LOG_SECONDS:
+            said = now
+            left = (now - started) / max(finished, 1) * (total - finished)
+            log.info("%s  %d/%d  eta %.0f s  %s", title, finished, total, left, text)
+
+    yield advance

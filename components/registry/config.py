@@ -1,0 +1,29 @@
+"""Parameters of the gate."""
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from components.config import Section
+
+
+class FloorsConfig(Section):
+    """Absolute limits; every model must keep them, the first champion by them alone. None: no such floor."""
+
+    max_toy_fvd_share_of_untrained: float | None
+    min_colour_accuracy: float | None  # multiples of chance
+    min_motion_accuracy: float | None  # multiples of chance
+    min_motion_energy: NonNegativeFloat
+    min_reconstruction_psnr: float  # dB
+
+
+class GateConfig(Section):
+    baseline: str  # folder with the evaluation of the champion to beat
+    primary: Literal["toy_fvd", "colour_accuracy", "motion_accuracy", "validation_loss"]
+    min_samples: PositiveInt  # below it: cannot decide
+    alpha: float = Field(gt=0, lt=0.5)
+    permutations: PositiveInt
+    bootstrap: PositiveInt
+    seed: int
+    margins: dict[str, NonNegativeFloat]  # non-inferiority margin per guard metric
+    floors: FloorsConfig

@@ -1,0 +1,67 @@
+"""The machine this process runs on. The only module that reads the environment.
+
+Nothing here may change a result: threads, places of services, how progress is shown. What changes a result is a
+parameter in `params.yaml`. (The compute precision is a parameter too; `auto` is resolved here and recorded.)
+"""
+
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+def tracking_uri(root: Path) -> str:
+    """MLflow's tracking URI: `MLFLOW_TRACKING_URI`, else an SQLite file in the workspace."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root / 'mlflow.db').resolve()}"
+
+
+def tracking_enabled() -> bool:
+    """False when `REELFORGE_TRACKING=off`."""
+    return os.environ.get("REELFORGE_TRACKING", "on").lower() not in {"off", "0", "false"}
+
+
+def parent_run_id() -> str | None:
+    """MLflow run of the pipeline that started this stage, if one did."""
+    return os.environ.get("REELFORGE_PARENT_RUN") or None
+
+
+def stage_environment(parent_run: str | None) -> dict[str, str]:
+    """Environment for a stage's process started by a flow."""
+    extra = {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
+    if parent_run:
+        extra["REELFORGE_PARENT_RUN"] = parent_run
+    return {**os.environ, **extra}
+
+
+@cache
+def cpu_count() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@cache
+def has_fast_bf16() -> bool:
+    """True where bf16 matrix products are faster than fp32: CUDA, or a CPU with AMX or AVX512 bf16 units."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    info = Path("/proc/cpuinfo")
+    flags = info.read_text() if info.exists() else ""
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def resolve_precision(precision: Precision) -> Literal["fp32", "bf16"]:
+    """`auto` becomes bf16 where the machine is faster in it, fp32 elsewhere."""
+    if precision == "auto":
+        return "bf16" if has_fast_bf16() else "fp32"
+    return precision
+
+
+def show_progress() -> bool:
+    """True when a person watches: an interactive terminal, or `REELFORGE_PROGRESS=on`."""
+    forced = os.environ.get("REELFORGE_PROGRESS", "").lower()
+    return forced == "on" or (forced != "off" and sys.stderr.isatty())
