@@ -1,24 +1,31 @@
-"""Progress of long work: a bar where a person watches, a log line now and then where nobody does."""
+"""Progress of long work: a bar where a person watches, a log line now and then where nobody does.
 
+When a flow runs the stage, the lines are machine-readable and the flow draws the bar.
+"""
+
+import json
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from components.runtime import show_progress
+from components.runtime import progress_style
 
 log = logging.getLogger(__name__)
-LOG_SECONDS = 10.0
+LINE_SECONDS = {"lines": 10.0, "json": 0.5}
+PROGRESS_MARK = "@progress "
 Advance = Callable[..., None]
 
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Advance]:
     """Yield `advance(done=1, text="")`; `text` is shown beside the bar, with the time left."""
-    if show_progress():
+    style = progress_style()
+    if style == "bar":
         yield from _bar(title, total)
     else:
-        yield from _lines(title, total)
+        yield from _lines(title, total, style)
 
 
 def _bar(title: str, total: int) -> Iterator[Advance]:
@@ -35,7 +42,7 @@ def _bar(title: str, total: int) -> Iterator[Advance]:
         yield advance
 
 
-def _lines(title: str, total: int) -> Iterator[Advance]:
+def _lines(title: str, total: int, style: str) -> Iterator[Advance]:
     started = said = time.monotonic()
     finished = 0
 
@@ -43,9 +50,15 @@ def _lines(title: str, total: int) -> Iterator[Advance]:
         nonlocal finished, said
         finished += done
         now = time.monotonic()
-        if now - said >= LOG_SECONDS:
-            said = now
-            left = (now - started) / max(finished, 1) * (total - finished)
+        if now - said < LINE_SECONDS[style] and finished < total:
+            return
+        said = now
+        left = (now - started) / max(finished, 1) * (total - finished)
+        if style == "json":
+            values = {"title": title, "done": finished, "total": total, "left": round(left, 1), "text": text}
+            sys.stdout.write(f"{PROGRESS_MARK}{json.dumps(values)}\n")
+            sys.stdout.flush()
+        elif finished < total:
             log.info("%s  %d/%d  eta %.0f s  %s", title, finished, total, left, text)
 
     yield advance

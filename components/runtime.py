@@ -61,7 +61,11 @@ def resolve_precision(precision: Precision) -> Literal["fp32", "bf16"]:
     return precision
 
 
-def show_progress() -> bool:
-    """True when a person watches: an interactive terminal, or `REELFORGE_PROGRESS=on`."""
-    forced = os.environ.get("REELFORGE_PROGRESS", "").lower()
-    return forced == "on" or (forced != "off" and sys.stderr.isatty())
+def progress_style() -> Literal["bar", "lines", "json"]:
+    """How progress is shown: `REELFORGE_PROGRESS` if set, else a bar on a terminal and log lines elsewhere."""
+    forced = os.environ.get("REELFORGE_PROGRESS", "")
+    if forced == "json":
+        return "json"
+    if forced == "bar" or (forced != "lines" and sys.stderr.isatty()):
+        return "bar"
+    return "lines"
