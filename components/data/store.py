@@ -1,0 +1,216 @@
+"""The tables of sources and clips: one Lance table each under `store/`, a new version per stage.
+
+A stage adds its columns to the version its input manifest names; columns that were there are not written
+again. DVC tracks the manifest, a small JSON file, and not the table. A manifest holds nothing but facts
+about the content: a stage that makes the same rows again makes the same manifest, whatever was done to
+the table in between. The version is found by a tag made of the stage and the digest. A tag is set last,
+so a version without one is the rest of a run that was killed, and is never read. Lance runs threads of
+its own and is not fork-safe: start workers with `spawn`.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from components.artifacts import read_json, sha256_of_json, write_json
+from components.errors import ContractError
+
+if TYPE_CHECKING:
+    from lance import LanceDataset
+
+STORE = "store"
+TAG_DIGITS = 16  # of the digest, in hex
+DIGEST_ROWS = 1 << 20  # hashed at a time, which keeps text columns below Arrow's 2 GiB per array
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What identifies one state of a table, and where it lies. Equal content is an equal manifest."""
+
+    uri: str  # of the table, relative to the workspace
+    key: str  # column the rows are sorted by; unique
+    rows: int
+    columns: dict[str, str]  # name -> sha256 of its values in the order of the key
+    history: tuple[str, ...]  # tags of the states this one was made from, and its own
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the content: key, number of rows, and every column."""
+        return sha256_of_json({"key": self.key, "rows": self.rows, "columns": self.columns})
+
+    @property
+    def tag(self) -> str:
+        return self.history[-1]
+
+    @property
+    def stages(self) -> list[str]:
+        """The stages that made this table, in order."""
+        return [stage_of(tag) for tag in self.history]
+
+    def write(self, path: Path) -> None:
+        write_json(path, {**asdict(self), "digest": self.digest, "tag": self.tag})
+
+    @classmethod
+    def read(cls, path: Path) -> "Manifest":
+        """Raises `ContractError` if the file is missing or is not a manifest of a table."""
+        if not path.is_file():
+            raise ContractError(f"{path} is missing: a data stage makes it; run `dvc repro`")
+        raw = read_json(path)
+        try:
+            manifest = cls(raw["uri"], raw["key"], raw["rows"], raw["columns"], tuple(raw["history"]))
+            digest = raw["digest"]
+        except (KeyError, TypeError):
+            message = f"{path} is not the manifest of a clip table; run the stage that makes it again"
+            raise ContractError(message) from None
+        if digest != manifest.digest:
+            raise ContractError(f"{path} was changed by hand: its digest is wrong; `dvc checkout {path}`")
+        return manifest
+
+
+def stage_of(tag: str) -> str:
+    """The stage that made the state of that tag."""
+    return tag.rpartition("-")[0]
+
+
+def create(root: Path, name: str, table: pa.Table, stage: str, *, key: str = "clip_id") -> Manifest:
+    """Store a new table, and say where it is. What it held before stays readable through its manifests.
+
+    Raises `ValueError` when `key` is not unique or has nulls.
+    """
+    table = _by_key(table, key)
+    manifest = _extend(Manifest(f"{STORE}/{name}.lance", key, table.num_rows, {}, ()), table, stage)
+    if _is_stored(root, manifest):
+        return manifest
+    import lance
+
+    location = root / manifest.uri
+    location.parent.mkdir(parents=True, exist_ok=True)
+    mode = "overwrite" if _versions(location) else "create"
+    dataset = lance.write_dataset(table, location, mode=mode)
+    dataset.tags.create(manifest.tag, dataset.version)
+    return manifest
+
+
+def add_columns(root: Path, manifest_path: Path, table: pa.Table, stage: str) -> Manifest:
+    """The table of a manifest with the columns of `table` added, whose rows are matched by the key column.
+
+    Columns that are there already are not rewritten, and later states of the table are left alone. Raises
+    `ValueError` unless `table` has exactly the rows of the manifest and only new columns.
+    """
+    base = Manifest.read(manifest_path)
+    dataset = _open(root, base)
+    added = _by_key(table, base.key)
+    if not added[base.key].equals(dataset.to_table(columns=[base.key])[base.key]):
+        raise ValueError(f"{stage}: {added.num_rows} rows are not the {base.rows} of {base.tag}")
+    added = added.drop_columns([base.key])
+    if again := sorted(set(added.column_names) & set(base.columns)):
+        raise ValueError(f"{stage}: {base.tag} has the columns {', '.join(again)} already")
+    manifest = _extend(base, added, stage)
+    if _is_stored(root, manifest):
+        return manifest
+    if dataset.version != dataset.latest_version:
+        dataset.restore()
+    dataset.add_columns(added.combine_chunks().to_reader())
+    dataset.tags.create(manifest.tag, dataset.version)
+    return manifest
+
+
+def read(root: Path, manifest_path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a manifest, sorted by its key; `columns` in the order asked for, or all of them.
+
+    Raises `ContractError` when the table, this state of it or a column is missing.
+    """
+    manifest = Manifest.read(manifest_path)
+    if missing := sorted(set(columns or ()) - set(manifest.columns)):
+        raise ContractError(
+            f"{manifest_path} has no column {', '.join(missing)}; it has {', '.join(manifest.columns)}."
+            " It comes from an earlier stage or an older version of the code: run `dvc repro`"
+        )
+    return _open(root, manifest).to_table(columns=None if columns is None else list(columns))
+
+
+def is_stored(root: Path, manifest_path: Path) -> bool:
+    """True when the state that a manifest names can be read in this workspace."""
+    return _is_stored(root, Manifest.read(manifest_path))
+
+
+def _versions(location: Path) -> bool:
+    """True when something was ever committed there; a killed first write leaves a folder without versions."""
+    return any((location / "_versions").glob("*.manifest"))
+
+
+def _is_stored(root: Path, manifest: Manifest) -> bool:
+    return manifest.tag in _tags(root / manifest.uri)
+
+
+def _tags(location: Path) -> set[str]:
+    if not _versions(location):
+        return set()
+    import lance
+
+    return set(lance.dataset(location).tags.list())
+
+
+def _open(root: Path, manifest: Manifest) -> "LanceDataset":
+    """The dataset at the state of a manifest. Raises `ContractError` naming the stages to run again."""
+    location = root / manifest.uri
+    tags = _tags(location)
+    if manifest.tag not in tags:
+        first = next(index for index, tag in enumerate(manifest.history) if tag not in tags)
+        again = " && ".join(f"reelforge stage {stage} --force" for stage in manifest.stages[first:])
+        what = f"state {manifest.tag} of {location}" if tags else f"table {location}"
+        raise ContractError(f"{what} is missing here (DVC keeps the manifest only); make it again: `{again}`")
+    import lance
+
+    dataset = lance.dataset(location, version=manifest.tag)
+    if (rows := dataset.count_rows()) != manifest.rows:
+        raise ContractError(f"{location} has {rows} rows at {manifest.tag}, its manifest {manifest.rows}")
+    return dataset
+
+
+def _by_key(table: pa.Table, key: str) -> pa.Table:
+    keys = table[key]
+    if keys.null_count or len(keys.unique()) != len(keys):
+        raise ValueError(f"`{key}` must name each row once: {len(keys)} rows, {len(keys.unique())} names")
+    return table.sort_by(key).combine_chunks()
+
+
+def _extend(base: Manifest, added: pa.Table, stage: str) -> Manifest:
+    """The manifest of `base` with the columns of `added`, which are in the order of the key."""
+    columns = {**base.columns, **{name: column_digest(added[name]) for name in added.column_names}}
+    untagged = Manifest(base.uri, base.key, base.rows, dict(sorted(columns.items())), base.history)
+    tag = f"{stage}-{untagged.digest[:TAG_DIGITS]}"
+    return Manifest(base.uri, base.key, base.rows, untagged.columns, (*base.history, tag))
+
+
+def column_digest(column: pa.ChunkedArray) -> str:
+    """sha256 of a column's type and values; how they are cut into chunks and buffers makes no difference."""
+    digest = hashlib.sha256(f"{column.type}:{len(column)}".encode())
+    for start in range(0, len(column), DIGEST_ROWS):
+        _feed(digest, column.slice(start, DIGEST_ROWS).combine_chunks())
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, array: pa.Array) -> None:
+    """Type, length and nulls, then the values: lengths and text, lengths and items of lists, raw numbers."""
+    import pyarrow.compute as pc
+
+    digest.update(f"{array.type}:{len(array)}:".encode())
+    digest.update(array.is_valid().to_numpy(zero_copy_only=False).tobytes())
+    values = array.drop_null()
+    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+        digest.update(pc.binary_length(values).cast(pa.int64()).to_numpy(zero_copy_only=False).tobytes())
+        digest.update("".join(values.to_pylist()).encode())
+    elif pa.types.is_list(array.type):
+        digest.update(pc.list_value_length(values).cast(pa.int64()).to_numpy(zero_copy_only=False).tobytes())
+        _feed(digest, values.flatten())
+    elif pa.types.is_primitive(array.type):
+        digest.update(values.to_numpy(zero_copy_only=False).tobytes())
+    else:
+        raise ValueError(
+            f"a column of type {array.type} is not supported: use numbers, text, or lists of them"
+        )
