@@ -1,0 +1,18 @@
+"""Why an item was left out: one code per reason, spelt the same in tables, reports and charts."""
+
+from enum import StrEnum
+
+
+class RejectReason(StrEnum):
+    """Reason codes of clips; an item may carry several."""
+
+    # filter: a stored score is past its threshold
+    TOO_STATIC = "too_static"  # the objects hardly move, whatever the camera does
+    BLURRY = "blurry"
+    TEXT_OVERLAY = "text_overlay"
+    TOO_DARK = "too_dark"
+    TOO_BRIGHT = "too_bright"
+    UNSCORED = "unscored"  # the clip could not be read for a score that is filtered on
+
+    # dedup
+    DUPLICATE = "duplicate"  # in reports; the table names the clip it is a duplicate of
