@@ -1,4 +1,4 @@
-"""Parameters of the autoencoder stages: the 2D autoencoder, then the temporal one on top of it in three stages."""
+"""Parameters of the autoencoder stages: the 2D autoencoder, then the temporal one on its latents."""
 
 from typing import Literal
 
@@ -6,16 +6,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from components.config import Section
 from components.training.config import LoopConfig
-from models.autoencoders.temporal import TemporalAutoencoderConfig
-
-
-class ImageModelConfig(Section):
-    """Geometry of diffusers' `AutoencoderKL`; spatial stride is 2 ** (levels - 1)."""
-
-    channels: tuple[PositiveInt, ...]  # per level
-    layers_per_level: PositiveInt
-    latent_channels: PositiveInt
-    norm_groups: PositiveInt
+from models.autoencoders.config import ImageAutoencoderConfig, TemporalAutoencoderConfig
 
 
 class FramesConfig(Section):
@@ -38,8 +29,10 @@ class ReconstructionConfig(Section):
 
 
 class ImageStageConfig(LoopConfig):
+    """The 2D autoencoder."""
+
     weights: str | None  # diffusers folder with a 2D autoencoder; None trains `model`
-    model: ImageModelConfig
+    model: ImageAutoencoderConfig
     data: FramesConfig
     loss: ReconstructionConfig
 
@@ -47,8 +40,9 @@ class ImageStageConfig(LoopConfig):
 class TemporalStageConfig(LoopConfig):
     """One of the three stages.
 
-    `target` is what the temporal decoder must reproduce: the 2D latents (stages 1 and 2) or the pixels (stage 3).
-    `identity` adds the L1 distance between the temporal latent and the 2D latent of single images (stage 1).
+    `target` is what the temporal decoder must reproduce: the 2D latents (stages 1 and 2) or the pixels (stage
+    3). `identity` adds the L1 distance between the temporal latent and the 2D latent of single images (stage
+    1).
     """
 
     model: TemporalAutoencoderConfig | None = None  # stage 1 creates it, later stages load it
@@ -62,6 +56,8 @@ class TemporalStageConfig(LoopConfig):
 
 
 class AutoencoderConfig(Section):
+    """The four stages in their order; each starts from the one before."""
+
     image: ImageStageConfig
     stage1: TemporalStageConfig
     stage2: TemporalStageConfig

@@ -1,0 +1,50 @@
+"""The video autoencoder: the 2D autoencoder, then the temporal one on its latents (Open-Sora 1.2)."""
+
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from models.autoencoders.codec import Reconstruction, VideoCodec
+from models.autoencoders.image import ImageAutoencoder, read_config, write_config
+from models.autoencoders.posterior import Posterior
+from models.autoencoders.temporal import TemporalAutoencoder, temporal_geometry
+
+TEMPORAL = "temporal"
+
+
+class VideoAutoencoder(VideoCodec):
+    """Clips to latents in space, then in time.
+
+    The temporal model sees the 2D latents as the 2D codec normalises them; the statistics of this codec are
+    those of the temporal latents.
+    """
+
+    def __init__(self, image: ImageAutoencoder, temporal: TemporalAutoencoder) -> None:
+        super().__init__(temporal_geometry(image.geometry, temporal.config))
+        self.image = image
+        self.temporal = temporal
+
+    def posterior(self, frames: Tensor) -> Posterior:
+        return self.temporal.posterior(self.image.encode(frames))
+
+    def decode_raw(self, latents: Tensor, num_frames: int) -> Tensor:
+        return self.image.decode(self.temporal.decode(latents, num_frames), num_frames)
+
+    def forward(self, frames: Tensor, generator: torch.Generator | None = None) -> Reconstruction:
+        """frames: (B, 3, T, H, W) -> the same frames again, through samples of both posteriors."""
+        posterior = self.temporal.posterior(self.image.encode(frames, generator=generator))
+        output = self.decode_raw(posterior.latents(generator), frames.shape[2])
+        return Reconstruction(output, posterior)
+
+    def save(self, folder: Path) -> None:
+        self.image.save(folder)
+        self.temporal.save(folder / TEMPORAL)
+        write_config(folder, self, {"image": self.image.statistics()})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        codec = cls(ImageAutoencoder.load(folder), TemporalAutoencoder.load(folder / TEMPORAL))
+        codec.set_statistics(**{name: read_config(folder)[name] for name in ("shift", "scale")})
+        return codec
