@@ -28,6 +28,11 @@ def parent_run_id() -> str | None:
     return os.environ.get("REELFORGE_PARENT_RUN") or None
 
 
+def is_main_process() -> bool:
+    """True in the one process of a distributed stage that speaks to services: rank 0, or the only process."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def stage_environment(parent_run: str | None) -> dict[str, str]:
     """Environment for a stage's process started by a flow."""
     extra = {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
