@@ -74,3 +74,33 @@ def progress_style() -> Literal["bar", "lines", "json"]:
     if forced == "bar" or (forced != "lines" and sys.stderr.isatty()):
         return "bar"
     return "lines"
+
+
+def prepare_services() -> None:
+    """Defaults for the services' own settings: no telemetry, and time for a cold start on a small machine."""
+    defaults = {
+        "DO_NOT_TRACK": "1",
+        "DVC_NO_ANALYTICS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def quiet_prefect() -> None:
+    """Prefect's own log lines are for workers; the command line draws its own. A level that is set stays."""
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
+
+
+def describe_machine() -> list[str]:
+    """What matters of this machine for the time a run takes, in sentences."""
+    import psutil
+
+    memory_gb = psutil.virtual_memory().total / 1e9
+    lines = [f"{cpu_count()} cores, {memory_gb:.0f} GB of memory, computing in {resolve_precision('auto')}"]
+    if not has_fast_bf16():
+        lines.append("no bf16 matrix units here: expect about twice the time; the estimate adapts as stages finish")
+    return lines

@@ -1,0 +1,42 @@
+# `make demo` and `make test` do everything on a fresh machine with Python 3.11.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+FIND_LINKS := $(if $(PIP_FIND_LINKS),--find-links "$(PIP_FIND_LINKS)")
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test test-fast check format install browser clean
+
+demo: install ## the whole pipeline at its small default, then where to look
+	$(BIN)/reelforge demo
+
+install: $(STAMP) ## everything into .venv, at the versions of constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python $(FIND_LINKS) -c constraints.txt -e '.[curate,train,eval,dev]'
+	touch $(STAMP)
+
+test: install browser ## all tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-fast: install ## without whole pipelines, servers and browsers
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+browser: ## the headless browser that checks the report page, where we may install it
+	@command -v chromium >/dev/null || infra/install-chromium || true
+
+check: install ## linters, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove what runs have made (not the environment, not the tracking database)
+	rm -rf artifacts checkpoints curves data/footage generated reports store

@@ -1,0 +1,53 @@
+"""`reelforge`: the command line. Commands live beside this file; errors that a user can mend end with exit code 2."""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from components.errors import UserError
+from components.runtime import prepare_services
+from flows.cli import doctor, generate, recipes, run, services, status
+
+HELP = """From a bucket of raw video to a promoted text-to-video model.
+
+[bold]Start[/]   reelforge demo                       the whole pipeline on footage made here, in minutes
+[bold]Yours[/]   reelforge run --videos DIR           the same on your own videos
+[bold]Look[/]    reelforge status                     what is done, what is stale, who is champion
+[bold]Make[/]    reelforge generate "a red circle moves left"
+
+A run can be stopped at any time (Ctrl-C, kill, power): the same command goes on from the last checkpoint."""
+
+app = typer.Typer(
+    help=HELP, rich_markup_mode="rich", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
+app.command("demo")(run.demo)
+app.command("run")(run.run)
+app.command("stage")(run.stage)
+app.command("status")(status.status)
+app.command("generate")(generate.generate)
+app.command("report")(run.report)
+app.command("ui")(services.ui)
+app.command("doctor")(doctor.doctor)
+app.add_typer(recipes.app, name="recipes")
+
+
+def main() -> None:
+    """Entry point of the `reelforge` command."""
+    prepare_services()
+    console = Console(stderr=True)
+    try:
+        app()
+    except UserError as error:
+        console.print(f"[bold red]reelforge:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print(
+            "\nstopped; everything finished is kept, and a stage at work has written its checkpoint."
+            "\nThe same command goes on from here: [bold]reelforge run[/]  (see [bold]reelforge status[/])"
+        )
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

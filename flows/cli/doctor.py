@@ -1,0 +1,122 @@
+"""`reelforge doctor`: can this machine run the pipeline, and what to do where it cannot."""
+
+import shutil
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from components.errors import UserError
+
+ROOT = Path()
+console = Console()
+PACKAGES = ("torch", "deepspeed", "diffusers", "transformers", "prefect", "mlflow", "dvc", "pylance", "great-expectations", "av")
+# package -> (first bad release, what breaks)
+INCOMPATIBLE = {
+    "fastapi": ("0.151", "the Prefect API answers 422 or does not start"),
+    "sqlalchemy": ("2.1", "the Prefect scheduler never makes a run"),
+    "marshmallow": ("4", "Great Expectations cannot save results"),
+}
+
+
+def doctor() -> None:
+    """Check packages, machine, workspace, tracking store and registry; say how to mend what is wrong."""
+    table = Table("", "what", "finding", box=None, pad_edge=False)
+    healthy = True
+    for name, check in CHECKS.items():
+        try:
+            table.add_row("[green]ok[/]", name, check())
+        except UserError as error:
+            healthy = False
+            table.add_row("[red]!![/]", name, f"[red]{error}[/]")
+    console.print(table)
+    if not healthy:
+        raise typer.Exit(1)
+
+
+def _python() -> str:
+    if sys.version_info[:2] != (3, 11):
+        raise UserError(f"Python {sys.version.split()[0]}; Reelforge needs 3.11: python3.11 -m venv .venv")
+    return sys.version.split()[0]
+
+
+def _packages() -> str:
+    found = []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            raise UserError(f"{name} is not installed: `make install`") from None
+    return ", ".join(found)
+
+
+def _incompatible() -> str:
+    from packaging.version import Version
+
+    for name, (first_bad, symptom) in INCOMPATIBLE.items():
+        if Version(version(name)) >= Version(first_bad):
+            raise UserError(f"{name} {version(name)}: {symptom}; `pip install '{name}<{first_bad}'`")
+    return ", ".join(f"{name} {version(name)}" for name in INCOMPATIBLE)
+
+
+def _machine() -> str:
+    from components.runtime import describe_machine
+
+    return "; ".join(describe_machine())
+
+
+def _disk() -> str:
+    from flows.preflight import check_workspace
+
+    check_workspace(ROOT)
+    return f"{shutil.disk_usage(ROOT).free / 1e9:.0f} GB free, params.yaml is valid"
+
+
+def _codecs() -> str:
+    import av
+
+    missing = [name for name, mode in (("h264", "r"), ("hevc", "r"), ("libx264", "w")) if not _has_codec(av, name, mode)]
+    if missing:
+        raise UserError(f"PyAV lacks {', '.join(missing)}: reinstall it from its wheel (`pip install --force-reinstall av`)")
+    return "decodes H.264 and HEVC, encodes H.264"
+
+
+def _has_codec(av: object, name: str, mode: str) -> bool:
+    from av.codec import Codec
+    from av.codec.codec import UnknownCodecError
+
+    try:
+        Codec(name, mode)
+    except UnknownCodecError:
+        return False
+    return True
+
+
+def _registry() -> str:
+    from components.registry.summary import champion_line
+
+    return champion_line(ROOT)
+
+
+def _git() -> str:
+    if shutil.which("git") is None:
+        raise UserError("git is not installed; DVC needs it")
+    if not (ROOT / ".git").exists():
+        raise UserError("this folder is not a git clone: `git init`, so that DVC can version it")
+    return "git clone, DVC initialised"
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    "Python": _python,
+    "packages": _packages,
+    "known incompatibilities": _incompatible,
+    "machine": _machine,
+    "workspace": _disk,
+    "version control": _git,
+    "codecs": _codecs,
+    "champion": _registry,
+}

@@ -1,0 +1,181 @@
+"""`reelforge demo`, `run`, `stage`, `report`: the commands that work."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.panel import Panel
+
+from components.errors import UserError
+from components.params import Params
+from flows.cli.display import Display, duration
+from flows.cli.recipes import use_recipe
+from flows.dvc import StageFailed
+from flows.preflight import check_captions, check_port, check_videos, check_workspace
+
+ROOT = Path()
+console = Console()
+
+Videos = Annotated[Path | None, typer.Option(help="Folder with your videos (mp4, mov, mkv, webm, …), searched recursively.")]
+Captions = Annotated[
+    Path | None,
+    typer.Option(help="CSV, JSONL or Parquet with columns path and text (optional: start, end). Default: sidecars."),
+]
+Recipe = Annotated[str | None, typer.Option(help="Start from this recipe's parameters (`reelforge recipes list`).")]
+Force = Annotated[bool, typer.Option("--force", help="Run again even what is up to date.")]
+Ui = Annotated[bool, typer.Option("--ui", help="Serve the MLflow and Prefect pages when the run is done.")]
+MlflowPort = Annotated[int, typer.Option(help="Port of the MLflow page, with --ui.")]
+PrefectPort = Annotated[int, typer.Option(help="Port of the Prefect page, with --ui.")]
+
+
+def demo(ui: Ui = False, mlflow_port: MlflowPort = 5001, prefect_port: PrefectPort = 4200) -> None:
+    """Make footage, train every stage small, evaluate, gate, register: a page with generated videos at the end.
+
+    Takes minutes on two cores. Running it again runs nothing; stopping and running it again goes on.
+    """
+    params = check_workspace(ROOT)
+    if params.recipe != "demo":
+        raise UserError(
+            f"params.yaml holds the recipe `{params.recipe}`: `reelforge recipes use demo` puts the small default back"
+        )
+    _run_pipeline(ui, mlflow_port, prefect_port)
+
+
+def run(
+    videos: Videos = None,
+    captions: Captions = None,
+    recipe: Recipe = None,
+    force: Force = False,
+    ui: Ui = False,
+    mlflow_port: MlflowPort = 5001,
+    prefect_port: PrefectPort = 4200,
+) -> None:
+    """Bring the pipeline up to date: only what changed is run, as with `dvc repro`.
+
+    --videos, --captions and --recipe are written to params.yaml, where DVC tracks them;
+    `git checkout params.yaml` undoes that.
+
+    Example: reelforge run --videos ~/footage --captions ~/footage/captions.csv
+    """
+    check_workspace(ROOT)
+    if recipe:
+        use_recipe(ROOT, recipe)
+    if videos or captions:
+        _set_source(videos, captions)
+    _run_pipeline(ui, mlflow_port, prefect_port, force=force)
+
+
+def _set_source(videos: Path | None, captions: Path | None) -> None:
+    from components.data.captions import check_source
+    from components.data.ingest import check_folder
+    from flows.edit_params import set_values
+
+    values = {}
+    if videos:
+        check_folder(videos)
+        values["ingest.videos"] = values["caption.source"] = str(videos.expanduser().resolve())
+    if captions:
+        check_source(captions)
+        values["caption.source"] = str(captions.expanduser().resolve())
+    set_values(ROOT / "params.yaml", values)
+    for key, value in values.items():
+        console.print(f"params.yaml: {key} = {value}", highlight=False, soft_wrap=True)
+
+
+def _run_pipeline(ui: bool, mlflow_port: int, prefect_port: int, *, force: bool = False) -> None:
+    from components.runtime import describe_machine, quiet_prefect
+
+    params = check_workspace(ROOT)
+    check_videos(ROOT, params)
+    check_captions(ROOT, params)
+    if ui:
+        check_port(mlflow_port, purpose="the MLflow page", option="--mlflow-port")
+        check_port(prefect_port, purpose="the Prefect page", option="--prefect-port")
+    for line in describe_machine():
+        console.print(line, style="dim", highlight=False)
+    quiet_prefect()
+    from flows.observe import watched_by
+    from flows.pipeline import reelforge
+
+    started = time.monotonic()
+    display = Display(console, ROOT.resolve())
+    with display.live(), watched_by(display):
+        try:
+            page = reelforge(root=str(ROOT.resolve()), recipe=params.recipe, force=force)
+        except StageFailed as error:
+            console.print(f"[bold red]{error}[/]", highlight=False, soft_wrap=True)
+            console.print("\nWhat is finished is kept; `reelforge run` goes on from there, `reelforge doctor` looks at the machine.")
+            raise typer.Exit(1) from None
+    _summary(page, display, time.monotonic() - started)
+    if ui:
+        from flows.cli.services import serve
+
+        serve(ROOT, mlflow_port, prefect_port)
+
+
+def _summary(page: str, display: Display, seconds: float) -> None:
+    from components.artifacts import read_json
+    from components.registry.summary import champion_line
+
+    verdict = read_json(ROOT / "artifacts/gate/verdict.json")
+    lines = [
+        f"verdict     [bold]{verdict['decision']}[/]  {verdict['summary']}",
+        f"champion    {champion_line(ROOT)}",
+        f"report      {Path(page).as_uri()}",
+        f"videos      {(ROOT / 'artifacts/evaluate/samples').resolve()}",
+        "MLflow      reelforge ui   (runs, curves, registered models)",
+        "Prefect     reelforge ui   (flow runs, logs, schedules)",
+        "",
+        "next        reelforge generate \"a blue square moves up\"",
+        "            reelforge run --videos DIR [--captions FILE]",
+        "            dvc metrics show     dvc plots show",
+        "            change a value in params.yaml, then: reelforge run",
+    ]
+    ran = f"{display.ran} stages run, {display.cached} up to date, {duration(seconds)}"
+    console.print(Panel("\n".join(lines), title=ran, expand=False), highlight=False, soft_wrap=True)
+
+
+def stage(
+    name: Annotated[str, typer.Argument(help="A stage, as `train@stage3`; `reelforge status` lists them.")],
+    force: Force = False,
+) -> None:
+    """Run one stage through DVC, without what comes before or after it.
+
+    Example: reelforge stage filter --force
+    """
+    from components.stages import find
+    from flows.dvc import reproduce
+    from flows.observe import parse_progress
+
+    find(name)
+    params: Params = check_workspace(ROOT)
+    display = Display(console, ROOT.resolve())
+
+    def hear(line: str) -> None:
+        if progress := parse_progress(line):
+            display.progressed(name, progress)
+        else:
+            console.print(line, style="dim", markup=False, highlight=False)
+
+    started = time.monotonic()
+    with display.live():
+        display.plan([name], {name})
+        display.started(name)
+        try:
+            ran = reproduce(name, ROOT, on_line=hear, parent_run=None, hours=params.runtime.stage_hours, force=force)
+        except StageFailed as error:
+            console.print(f"[bold red]{error}[/]", highlight=False, soft_wrap=True)
+            raise typer.Exit(1) from None
+        display.finished(name, ran=ran, seconds=time.monotonic() - started)
+    if not ran:
+        console.print(f"{name} is up to date; --force runs it again")
+
+
+def report() -> None:
+    """Write the report page again and print where it is."""
+    from components.registry.report import write_report
+
+    check_workspace(ROOT)
+    console.print(write_report(ROOT.resolve()).as_uri(), highlight=False, soft_wrap=True)

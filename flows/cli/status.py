@@ -1,0 +1,49 @@
+"""`reelforge status`: what is done, what is stale, what was interrupted, who is champion."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from components.params import Params
+from components.report import Report
+from components.stages import STAGES, Stage
+from flows.cli.display import headline
+from flows.preflight import check_workspace
+
+ROOT = Path()
+console = Console()
+
+
+def status() -> None:
+    """Every stage with its state and its key numbers; the data funnel; the registry."""
+    from components.registry.summary import champion_line
+    from flows.dvc import changed, descendants
+
+    params = check_workspace(ROOT)
+    own = changed(ROOT)
+    stale = descendants(own, ROOT, params)
+    table = Table("stage", "state", "last result", box=None, pad_edge=False)
+    for stage in STAGES.values():
+        path = ROOT / stage.report
+        numbers = headline(Report.read(path)) if path.exists() else ""
+        table.add_row(stage.name, _state(stage, own, stale, params), f"[dim]{numbers}[/]")
+    console.print(table)
+    console.print(f"\nchampion   {champion_line(ROOT)}", highlight=False)
+    if stale:
+        console.print(f"{len(own)} stages changed, {len(stale)} to bring up to date: [bold]reelforge run[/]")
+    else:
+        console.print("everything is up to date")
+
+
+def _state(stage: Stage, own: set[str], stale: set[str], params: Params) -> str:
+    from components.training.checkpoint import latest_step
+
+    paths = stage.paths(ROOT, params)
+    if stage.name not in stale:
+        return "[green]up to date[/]"
+    if (step := latest_step(paths.checkpoints)) is not None:
+        return f"[yellow]interrupted at step {step}[/]"
+    if not any(path.exists() for path in paths.outputs.values()):
+        return "[dim]not run yet[/]"
+    return "[yellow]changed[/]" if stage.name in own else "[yellow]behind a changed one[/]"

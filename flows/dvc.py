@@ -1,0 +1,133 @@
+"""DVC as the flows use it: what is stale, and one stage at a time in a process of its own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from components.errors import UserError
+from components.params import Params
+from components.runtime import stage_environment
+from components.stages import STAGES
+
+KEPT_LINES = 200  # of a stage's output, for the error message
+STOP_SECONDS = 60  # what an interrupted stage gets to write its checkpoint
+EXIT_CODE = re.compile(r"exited with (-?\d+)")
+
+
+class StageFailed(RuntimeError):
+    """A stage's process ended badly. `mendable` is true where running it again unchanged may help."""
+
+    def __init__(self, stage: str, message: str, *, mendable: bool) -> None:
+        super().__init__(f"stage {stage} failed: {message}")
+        self.mendable = mendable
+
+
+class StageRefused(UserError):
+    """A stage refused its input; trying again would not help."""
+
+
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "dvc", *arguments]
+
+
+def changed(root: Path) -> set[str]:
+    """Stages whose own parameters, inputs or outputs differ from `dvc.lock`. Raises `UserError` if DVC can't tell."""
+    result = subprocess.run(
+        _command("status", "--json"), cwd=root, env=stage_environment(None), capture_output=True, text=True, check=False
+    )
+    if result.returncode != 0:
+        raise UserError(f"`dvc status` failed in {root}: {result.stderr.strip() or result.stdout.strip()}")
+    return set(json.loads(result.stdout)) & set(STAGES)
+
+
+def descendants(names: set[str], root: Path, params: Params) -> set[str]:
+    """`names` and every stage that reads, directly or not, what they write. The table is in running order."""
+    found: set[str] = set()
+    written: list[Path] = []
+    for stage in STAGES.values():
+        paths = stage.paths(root, params)
+        if stage.name in names or any(_within(path, written) for path in paths.inputs.values()):
+            found.add(stage.name)
+            written.extend(paths.outputs.values())
+    return found
+
+
+def _within(path: Path, folders: list[Path]) -> bool:
+    return any(path == folder or folder in path.parents or path in folder.parents for folder in folders)
+
+
+def reproduce(
+    stage: str, root: Path, *, on_line: Callable[[str], None], parent_run: str | None, hours: float, force: bool = False
+) -> bool:
+    """Run `dvc repro --single-item` for one stage; True if it ran, False if it was up to date.
+
+    Every line of output goes to `on_line`. Raises `StageRefused` for a user's error (exit code 2 of the stage),
+    `StageFailed` for anything else, `TimeoutError` after `hours`.
+    """
+    command = _command("repro", "--single-item", *(["--force"] if force else []), stage)
+    environment = {**stage_environment(parent_run), "REELFORGE_PROGRESS": "json"}
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
+    kept: deque[str] = deque(maxlen=KEPT_LINES)
+    deadline = time.monotonic() + hours * 3600
+    with _process(command, root, environment) as process:
+        assert process.stdout is not None
+        for line in _lines(process.stdout):
+            kept.append(line)
+            on_line(line)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"stage {stage} took longer than {hours:g} h (runtime.stage_hours)")
+        code = process.wait()
+    if code != 0:
+        raise _failure(stage, list(kept))
+    return f"Running stage '{stage}'" in "\n".join(kept)
+
+
+def _lines(stream: IO[str]) -> Iterator[str]:
+    for line in stream:
+        if text := line.rstrip():
+            yield text
+
+
+@contextmanager
+def _process(command: list[str], root: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A child in a process group of its own. Leaving early interrupts it, so that it can write its checkpoint."""
+    process = subprocess.Popen(
+        command,
+        cwd=root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        process.communicate(timeout=STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def _failure(stage: str, lines: list[str]) -> Exception:
+    code = next((int(found[1]) for line in reversed(lines) if (found := EXIT_CODE.search(line))), None)
+    said = [line.removeprefix(f"{stage}: ") for line in lines if line.startswith(f"{stage}: ")]
+    if code == 2 and said:
+        return StageRefused(f"{stage}: " + "\n".join(said))
+    return StageFailed(stage, "\n".join(lines[-25:]), mendable=code not in {2, 130, 143})

@@ -1,0 +1,148 @@
+"""The flows: `reelforge` and its sub-flows, in the order of the stage table.
+
+A flow holds order, retries and limits. What a stage does, and whether it must run at all, is not decided here.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from prefect import flow
+
+from components.errors import UserError
+from components.params import Params
+from components.stages import STAGES
+from components.tracking import pipeline_run
+from flows import tasks
+from flows.dvc import changed, descendants
+from flows.observe import observer
+from flows.tasks import Workspace, run_stage
+
+GATE = "gate"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One pass over a workspace: which stages are stale is asked of DVC once."""
+
+    workspace: Workspace
+    stale: frozenset[str]
+    force: bool
+
+    @classmethod
+    def of(cls, root: str, stale: list[str] | None, *, parent_run: str | None = None, force: bool = False) -> "Run":
+        """`stale` None asks DVC. Raises `UserError` for bad parameters."""
+        folder = Path(root).resolve()
+        params = Params.load(folder / "params.yaml")
+        if stale is None:
+            stale = list(STAGES) if force else sorted(descendants(changed(folder), folder, params))
+        return cls(Workspace(folder, params, parent_run), frozenset(stale), force)
+
+    def bring_up_to_date(self, group: str, *, only: frozenset[str] | None = None) -> None:
+        """Run the stages of a group in order; each is a Prefect task run."""
+        stage_task = run_stage.with_options(
+            retries=self.workspace.params.runtime.retries, retry_delay_seconds=tasks.RETRY_SECONDS
+        )
+        for stage in STAGES.values():
+            if stage.group == group and (only is None or stage.name in only):
+                stage_task(stage.name, self.workspace, stale=stage.name in self.stale, force=self.force)
+
+
+@contextmanager
+def alone_in(root: str) -> Iterator[None]:
+    """Refuse a second run in the same workspace: two would fight for the same files."""
+    lock_file = Path(root).resolve() / ".dvc" / "tmp" / "reelforge.lock"
+    lock_file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(lock_file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"another run is at work in {root}; wait for it, or use a second clone") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@flow(name="data")
+def data(
+    root: str = ".", stale: list[str] | None = None, parent_run: str | None = None, force: bool = False
+) -> None:
+    """From files to a validated, captioned, deduplicated clip table."""
+    Run.of(root, stale, parent_run=parent_run, force=force).bring_up_to_date("data")
+
+
+@flow(name="autoencoder")
+def autoencoder(
+    root: str = ".", stale: list[str] | None = None, parent_run: str | None = None, force: bool = False
+) -> None:
+    """Text encoder, 2D autoencoder, temporal autoencoder in three stages, latents."""
+    Run.of(root, stale, parent_run=parent_run, force=force).bring_up_to_date("autoencoder")
+
+
+@flow(name="adaptation")
+def adaptation(
+    root: str = ".", stale: list[str] | None = None, parent_run: str | None = None, force: bool = False
+) -> None:
+    """The image model, and the eight steps that make it a video model."""
+    Run.of(root, stale, parent_run=parent_run, force=force).bring_up_to_date("adaptation")
+
+
+@flow(name="training")
+def training(
+    root: str = ".", stale: list[str] | None = None, parent_run: str | None = None, force: bool = False
+) -> None:
+    """The three video training stages, and the pipeline folder that people generate with."""
+    Run.of(root, stale, parent_run=parent_run, force=force).bring_up_to_date("training")
+
+
+@flow(name="evaluation")
+def evaluation(
+    root: str = ".", stale: list[str] | None = None, parent_run: str | None = None, force: bool = False
+) -> None:
+    """Score the candidate, fetch the champion's scores, decide."""
+    run = Run.of(root, stale, parent_run=parent_run, force=force)
+    run.bring_up_to_date("evaluation", only=frozenset(STAGES) - {GATE})
+    if tasks.sync_baseline(run.workspace):
+        run = replace(run, stale=run.stale | {GATE})
+    run.bring_up_to_date("evaluation", only=frozenset({GATE}))
+
+
+@flow(name="release")
+def release(root: str = ".", parent_run: str | None = None) -> str:
+    """Register, promote if the verdict says so, write the report page; its path."""
+    folder = Path(root).resolve()
+    workspace = Workspace(folder, Params.load(folder / "params.yaml"), parent_run)
+    versions = tasks.register(workspace)
+    tasks.promote(workspace, versions)
+    return tasks.report(workspace)
+
+
+@flow(name="reelforge", flow_run_name="reelforge-{recipe}")
+def reelforge(root: str = ".", recipe: str = "params", force: bool = False) -> str:
+    """From raw videos to a verdict, and to a champion if the verdict is to promote; path of the report page."""
+    folder = Path(root).resolve()
+    params = Params.load(folder / "params.yaml")
+    with alone_in(root), pipeline_run(folder, params, name=f"reelforge-{recipe}") as parent_run:
+        stale = sorted(Run.of(root, None, force=force).stale)
+        observer().plan(list(STAGES), set(stale))
+        for part in (data, autoencoder, adaptation, training, evaluation):
+            part(root, stale=stale, parent_run=parent_run, force=force)
+        return release(root, parent_run=parent_run)
+
+
+@flow(name="data-refresh")
+def data_refresh(root: str = ".") -> None:
+    """Nightly: take in what is new, up to a validated table."""
+    with alone_in(root):
+        data(root)
+
+
+@flow(name="evaluate-candidate")
+def evaluate_candidate(root: str = ".") -> str:
+    """Score the newest trained model against the champion, and release it if it is better; path of the page."""
+    with alone_in(root):
+        evaluation(root)
+        return release(root)
