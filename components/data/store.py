@@ -10,7 +10,7 @@ its own and is not fork-safe: start workers with `spawn`.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +35,14 @@ class Manifest:
     key: str  # column the rows are sorted by; unique
     rows: int
     columns: dict[str, str]  # name -> sha256 of its values in the order of the key
+    notes: dict[str, dict[str, str]]  # stage -> what it tells the stages after it about the whole table
     history: tuple[str, ...]  # tags of the states this one was made from, and its own
 
     @property
     def digest(self) -> str:
-        """sha256 of the content: key, number of rows, and every column."""
-        return sha256_of_json({"key": self.key, "rows": self.rows, "columns": self.columns})
+        """sha256 of the content: key, number of rows, every column, and the notes."""
+        facts = {"key": self.key, "rows": self.rows, "columns": self.columns, "notes": self.notes}
+        return sha256_of_json(facts)
 
     @property
     def tag(self) -> str:
@@ -61,9 +63,9 @@ class Manifest:
             raise ContractError(f"{path} is missing: a data stage makes it; run `dvc repro`")
         raw = read_json(path)
         try:
-            manifest = cls(raw["uri"], raw["key"], raw["rows"], raw["columns"], tuple(raw["history"]))
-            digest = raw["digest"]
-        except (KeyError, TypeError):
+            digest, _ = raw.pop("digest"), raw.pop("tag")
+            manifest = cls(**{**raw, "history": tuple(raw["history"])})
+        except (AttributeError, KeyError, TypeError):
             message = f"{path} is not the manifest of a clip table; run the stage that makes it again"
             raise ContractError(message) from None
         if digest != manifest.digest:
@@ -82,7 +84,8 @@ def create(root: Path, name: str, table: pa.Table, stage: str, *, key: str = "cl
     Raises `ValueError` when `key` is not unique or has nulls.
     """
     table = _by_key(table, key)
-    manifest = _extend(Manifest(f"{STORE}/{name}.lance", key, table.num_rows, {}, ()), table, stage)
+    empty = Manifest(f"{STORE}/{name}.lance", key, table.num_rows, columns={}, notes={}, history=())
+    manifest = _extend(empty, table, stage)
     if _is_stored(root, manifest):
         return manifest
     import lance
@@ -95,9 +98,12 @@ def create(root: Path, name: str, table: pa.Table, stage: str, *, key: str = "cl
     return manifest
 
 
-def add_columns(root: Path, manifest_path: Path, table: pa.Table, stage: str) -> Manifest:
+def add_columns(
+    root: Path, manifest_path: Path, table: pa.Table, stage: str, *, notes: dict[str, str] | None = None
+) -> Manifest:
     """The table of a manifest with the columns of `table` added, whose rows are matched by the key column.
 
+    `notes` are handed to the stages after this one, in the manifest, as `notes[stage]`.
     Columns that are there already are not rewritten, and later states of the table are left alone. Raises
     `ValueError` unless `table` has exactly the rows of the manifest and only new columns.
     """
@@ -109,7 +115,7 @@ def add_columns(root: Path, manifest_path: Path, table: pa.Table, stage: str) ->
     added = added.drop_columns([base.key])
     if again := sorted(set(added.column_names) & set(base.columns)):
         raise ValueError(f"{stage}: {base.tag} has the columns {', '.join(again)} already")
-    manifest = _extend(base, added, stage)
+    manifest = _extend(base, added, stage, notes)
     if _is_stored(root, manifest):
         return manifest
     if dataset.version != dataset.latest_version:
@@ -179,12 +185,12 @@ def _by_key(table: pa.Table, key: str) -> pa.Table:
     return table.sort_by(key).combine_chunks()
 
 
-def _extend(base: Manifest, added: pa.Table, stage: str) -> Manifest:
+def _extend(base: Manifest, added: pa.Table, stage: str, notes: dict[str, str] | None = None) -> Manifest:
     """The manifest of `base` with the columns of `added`, which are in the order of the key."""
     columns = {**base.columns, **{name: column_digest(added[name]) for name in added.column_names}}
-    untagged = Manifest(base.uri, base.key, base.rows, dict(sorted(columns.items())), base.history)
-    tag = f"{stage}-{untagged.digest[:TAG_DIGITS]}"
-    return Manifest(base.uri, base.key, base.rows, untagged.columns, (*base.history, tag))
+    all_notes = {**base.notes, stage: notes} if notes else base.notes
+    untagged = replace(base, columns=dict(sorted(columns.items())), notes=all_notes)
+    return replace(untagged, history=(*base.history, f"{stage}-{untagged.digest[:TAG_DIGITS]}"))
 
 
 def column_digest(column: pa.ChunkedArray) -> str:

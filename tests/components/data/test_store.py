@@ -186,6 +186,18 @@ def test_a_missing_table_names_every_stage_to_run_again_in_order(workspace, tmp_
     assert store.is_stored(empty.root, empty.manifest("score"))
 
 
+def test_notes_of_a_stage_reach_the_stages_after_it_and_are_part_of_the_content(workspace):
+    root, split = workspace.root, workspace.split()
+    plain, enabled, disabled = (
+        store.add_columns(root, split, scores(), "score", notes=notes)
+        for notes in (None, {"motion": "enable"}, {"motion": "disable"})
+    )
+    assert len({manifest.tag for manifest in (plain, enabled, disabled)}) == 3
+    enabled.write(workspace.manifest("score"))
+    later = store.Manifest.read(workspace.add("filter", "score", reasons(3)))
+    assert later.notes == {"score": {"motion": "enable"}}
+
+
 def test_rows_of_another_table_and_columns_that_exist_are_refused(workspace):
     workspace.split()
     with pytest.raises(ValueError, match="39 rows are not the 40 of split-"):
