@@ -16,3 +16,18 @@ class RejectReason(StrEnum):
 
     # dedup
     DUPLICATE = "duplicate"  # in reports; the table names the clip it is a duplicate of
+
+
+class SourceReason(StrEnum):
+    """Reason codes of whole files, and of work on one item."""
+
+    UNREADABLE = "unreadable"  # not a video, or damaged beyond its header
+    TRUNCATED = "truncated"  # the data ends before the header says
+    NO_VIDEO = "no_video"  # sound or subtitles only
+    ZERO_LENGTH = "zero_length"
+    EXACT_DUPLICATE = "exact_duplicate"  # same bytes as a file that sorts before it
+    CRASHED = "crashed"  # the decoder took its process down
+    TIMED_OUT = "timed_out"
+
+    # split: the file is good, a piece of it is no clip
+    TOO_SHORT = "too_short"

@@ -1,8 +1,8 @@
 """Procedural clips with known content: one saturated shape that moves over a muted, textured background.
 
 They stand in for footage where a clone has none. Three things use them: the footage stage writes them as real
-video files, the extractor trains on them in memory (other seeds), and evaluation reads the attributes of a prompt
-back. Because colour, shape and direction are known, curation and generation can be tested against the truth.
+video files, the extractor trains on them in memory (other seeds), and evaluation reads the attributes of a
+prompt back. Because colour, shape and direction are known, every stage can be tested against the truth.
 """
 
 import re
@@ -112,7 +112,7 @@ def sample_spec(
 ) -> SceneSpec:
     """A random moving scene of `size` (height, width).
 
-    Its combination is one of `only` (default: all) that is not in `exclude`. Raises `UserError` when no combination is left.
+    Its combination is one of `only` (default: all) that is not in `exclude`. Raises `UserError` when none is left.
     """
     allowed = [one for one in COMBINATIONS if (only is None or one in only) and one not in exclude]
     if not allowed:
