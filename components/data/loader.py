@@ -1,0 +1,155 @@
+"""What training draws its batches from: latents and text of one bucket at a time, addressed by position.
+
+No state has to be saved or restored: which samples make up batch k is arithmetic (see `schedule`).
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from components.data.buckets import area_of
+from components.data.config import BatchesConfig
+from components.data.latents import Family, LatentStore
+from components.data.schedule import Schedule, SmallBucket, Stream
+from components.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LatentBatch:
+    """One bucket's samples: latents (B, C, t, h, w), text (B, L, D), text_mask (B, L), fps (B,), size (B, 2).
+
+    `size` is height and width in pixels. All are float32 but the mask, which is bool.
+    """
+
+    latents: Tensor
+    text: Tensor
+    text_mask: Tensor
+    fps: Tensor
+    size: Tensor
+    clip_ids: tuple[str, ...]
+    bucket: str
+
+
+class LatentBatches:
+    """Batches of one training stage, addressed by position.
+
+    Keep probabilities follow the published walk: a sample is offered to the largest resolution first, taken
+    there with that bucket's probability, else offered to the next smaller one. Images and each clip length
+    walk apart. The shares are exact in every epoch, which makes epochs equally long and positions plain
+    arithmetic.
+    """
+
+    def __init__(self, manifest: Path, *, root: Path, config: BatchesConfig, split: str = "train") -> None:
+        """Raises `UserError` when no bucket has samples, or one is too small and the policy refuses."""
+        self.store = LatentStore(manifest, root=root)
+        self.config = config
+        self._opened = _open_streams(self.store, config, split)
+        if not self._opened:
+            have = ", ".join(sorted({f"{f.resolution} x {f.frames}" for f in self.store.manifest.families}))
+            raise UserError(
+                f"none of the requested buckets has {split} samples; {manifest} holds {have or 'no latents'}."
+                " Ask for one of these in `batches.buckets`, or add the bucket to `encode`"
+            )
+        for opened in self._opened:
+            _check_fill(opened.stream, config.small_bucket)
+        policy = cast(SmallBucket, config.small_bucket)
+        streams = [opened.stream for opened in self._opened]
+        self.schedule = Schedule(streams, seed=config.seed, small_bucket=policy)
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """The families that batches come from."""
+        return tuple(opened.family for opened in self._opened)
+
+    @property
+    def samples(self) -> int:
+        """Samples per epoch."""
+        return sum(opened.stream.kept for opened in self._opened)
+
+    def batch(self, position: int) -> LatentBatch:
+        """The batch at a position, counted from 0 over all epochs."""
+        index, taken = self.schedule.at(position)
+        opened = self._opened[index]
+        return read_batch(self.store, opened.family, opened.rows[taken], opened.clip_ids[taken].tolist())
+
+
+def read_batch(
+    store: LatentStore, family: Family, rows: np.ndarray[Any, Any], clip_ids: Sequence[str]
+) -> LatentBatch:
+    """These rows of a family, with their conditions."""
+    latents, text, mask = store.read(family, rows.tolist())
+    count = len(rows)
+    size = torch.tensor([family.height, family.width], dtype=torch.float32).expand(count, 2)
+    fps = torch.full((count,), float(store.manifest.fps))
+    return LatentBatch(latents, text, mask, fps, size, tuple(clip_ids), family.key)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A stream, and where its samples lie."""
+
+    stream: Stream
+    family: Family
+    rows: np.ndarray[Any, Any]  # of the family
+    clip_ids: np.ndarray[Any, Any]
+
+
+def _open_streams(store: LatentStore, config: BatchesConfig, split: str) -> list[_Opened]:
+    """Streams of all requested families that have samples, larger resolutions first."""
+    wanted = {
+        (size, frames): bucket
+        for size, lengths in config.buckets.items()
+        for frames, bucket in lengths.items()
+    }
+    opened: list[_Opened] = []
+    seen: set[tuple[str, int]] = set()
+    for family in sorted(store.manifest.families, key=lambda family: -area_of(family.resolution)):
+        share, batch = wanted.get((family.resolution, family.frames), (0.0, 1))
+        every = store.rows(family) if share > 0 else None
+        chosen = np.flatnonzero(every.splits == split) if every else np.array([], dtype=np.int64)
+        if every is None or not len(chosen):
+            continue
+        seen.add((family.resolution, family.frames))
+        same = [i for i, other in enumerate(opened) if _same_walk(other.family, family)]
+        offered = len(chosen) - sum(opened[i].stream.kept for i in same)
+        if offered <= 0:
+            log.warning("bucket %s gets nothing: larger resolutions keep every sample", family.name)
+            continue
+        kept = min(max(round(share * offered), 1), offered)
+        samples = tuple(f"{every.clip_ids[row]}@{every.windows[row]}" for row in chosen)
+        stream = Stream(family.name, samples, kept, batch, same[-1] if same else None)
+        opened.append(_Opened(stream, family, chosen, every.clip_ids[chosen]))
+    for resolution, frames in sorted(set(wanted) - seen):
+        if wanted[resolution, frames][0] > 0:
+            log.warning(
+                "bucket %s with %d frames has no %s samples; it is left out", resolution, frames, split
+            )
+    return opened
+
+
+def _same_walk(one: Family, other: Family) -> bool:
+    return (one.frames, one.aspect) == (other.frames, other.aspect)
+
+
+def _check_fill(stream: Stream, policy: str) -> None:
+    """Log how full a bucket is; raises `UserError` when it cannot fill a batch and the policy is `refuse`."""
+    name, kept, batch = stream.name, stream.kept, stream.batch
+    if kept >= batch:
+        log.info("bucket %s  %d samples an epoch, batch %d", name, kept, batch)
+    elif policy == "refuse":
+        raise UserError(
+            f"bucket {name} keeps {kept} samples, less than its batch of {batch}; lower the batch,"
+            " add clips, or set `small_bucket` to repeat or merge"
+        )
+    elif policy == "repeat":
+        log.warning("bucket %s  %d samples, repeated to fill a batch of %d", name, kept, batch)
+    else:
+        log.warning("bucket %s  %d samples: a batch of %d takes several epochs", name, kept, batch)
