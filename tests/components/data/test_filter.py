@@ -1,0 +1,113 @@
+"""The filter: thresholds over stored scores, every reason kept."""
+
+import pyarrow as pa
+import pytest
+
+from components.artifacts import StagePaths
+from components.data import filter as filtering
+from components.data import store
+from components.data.config import FilterConfig
+from components.errors import DataQualityError
+
+CONFIG = FilterConfig(
+    min_motion=0.1,
+    min_sharpness=1.0,
+    max_text_share=0.02,
+    min_brightness=0.05,
+    max_brightness=0.9,
+    max_rejected_share=0.9,
+)
+GOOD = {"motion": 1.0, "sharpness": 5.0, "text_share": 0.0, "brightness": 0.5}
+CLIPS = {
+    "good": GOOD,
+    "still and soft": {**GOOD, "motion": 0.0, "sharpness": 0.5},
+    "night": {**GOOD, "brightness": 0.01},
+    "snow": {**GOOD, "brightness": 0.99},
+    "subtitles": {**GOOD, "text_share": 0.3},
+    "on the edge": {"motion": 0.1, "sharpness": 1.0, "text_share": 0.02, "brightness": 0.9},
+}
+
+
+@pytest.fixture
+def filtered(tmp_path):
+    """Run the stage on clips given by their scores: (report, name -> reasons)."""
+
+    def run(clips, modes=None, config=CONFIG):
+        table = pa.table({"clip_id": list(clips), "source": [f"{name}.mp4" for name in clips]})
+        columns = {
+            name: pa.array([scores[name] for scores in clips.values()], pa.float32())
+            for name in ("motion", "sharpness", "text_share", "brightness")
+        }
+        paths = StagePaths(
+            root=tmp_path,
+            inputs={"clips": tmp_path / "score.json"},
+            outputs={"clips": tmp_path / "filter.json"},
+            checkpoints=tmp_path,
+        )
+        store.create(tmp_path, "clips", table, "split").write(tmp_path / "split.json")
+        scores = pa.table({"clip_id": list(clips), **columns})
+        notes = modes and {"motion": "enable", "sharpness": "enable", "text": "enable", **modes}
+        manifest = store.add_columns(tmp_path, tmp_path / "split.json", scores, "score", notes=notes)
+        manifest.write(paths.inputs["clips"])
+        report = filtering.run(config, paths)
+        rows = store.read(tmp_path, paths.outputs["clips"]).to_pydict()
+        return report, dict(zip(rows["clip_id"], rows["reasons"], strict=True))
+
+    return run
+
+
+def test_each_threshold_rejects_with_its_own_reason_and_a_clip_keeps_all_of_them(filtered):
+    report, reasons = filtered(CLIPS)
+    assert reasons == {
+        "good": [],
+        "still and soft": ["too_static", "blurry"],
+        "night": ["too_dark"],
+        "snow": ["too_bright"],
+        "subtitles": ["text_overlay"],
+        "on the edge": [],
+    }
+    assert report.counts == {"clips": 6, "passed": 2, "rejected": 4}
+    assert report.reasons["too_bright"] == 1
+
+
+def test_counts_balance(filtered):
+    counts = filtered(CLIPS)[0].counts
+    assert counts["clips"] == counts["passed"] + counts["rejected"]
+
+
+@pytest.mark.parametrize("mode", ["score-only", "disable"])
+def test_a_scorer_that_is_not_enabled_never_rejects(filtered, mode):
+    value = None if mode == "disable" else 0.0
+    clips = {name: {**scores, "motion": value} for name, scores in CLIPS.items()}
+    report, reasons = filtered(clips, modes={"motion": mode})
+    assert reasons["good"] == []
+    assert "too_static" not in report.reasons
+    assert "unscored" not in report.reasons
+    assert report.notes == ["not filtered on, by the parameters of `score`: motion"]
+
+
+def test_a_clip_that_an_enabled_scorer_could_not_read_is_named(filtered):
+    clips = {**CLIPS, "damaged": dict.fromkeys(GOOD)}
+    assert filtered(clips)[1]["damaged"] == ["unscored"]
+
+
+def test_too_few_clips_left_fails_with_the_distribution_and_the_way_out(filtered):
+    clips = {str(index): {**GOOD, "motion": index / 1000} for index in range(20)}
+    with pytest.raises(DataQualityError) as failure:
+        filtered(clips)
+    message = str(failure.value)
+    assert "20 of 20 clips are rejected" in message
+    assert "20 too_static: motion is 0.00095 / 0.0095 / 0.01805" in message
+    assert "filter.min_motion is 0.1" in message
+    assert "score-only" in message
+
+
+def test_no_clip_left_fails_even_where_any_share_may_be_rejected(filtered):
+    clips = {"a": {**GOOD, "motion": 0.0}}
+    with pytest.raises(DataQualityError):
+        filtered(clips, config=CONFIG.model_copy(update={"max_rejected_share": 1.0}))
+
+
+def test_no_clips_at_all_fails_by_the_name_of_the_stage(filtered):
+    with pytest.raises(DataQualityError, match="filter: there are no clips"):
+        filtered({})
