@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components.errors import ParamsError
+from components.params import Params
+
+DEFAULT = Path(__file__).parents[2] / "params.yaml"
+
+
+def load_changed(tmp_path: Path, change) -> Params:
+    raw = yaml.safe_load(DEFAULT.read_text())
+    change(raw)
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return Params.load(path)
+
+
+def test_an_unknown_key_is_named_with_its_path_and_the_nearest_valid_name(tmp_path):
+    with pytest.raises(
+        ParamsError, match=r"train\.stage3\.optimiser: unknown parameter; did you mean `optimizer`"
+    ):
+        load_changed(tmp_path, lambda raw: raw["train"]["stage3"].update(optimiser={"lr": 1}))
+
+
+def test_an_unknown_key_of_a_nested_model_section_is_named_too(tmp_path):
+    with pytest.raises(ParamsError, match=r"autoencoder\.stage1\.model\.filterz"):
+        load_changed(tmp_path, lambda raw: raw["autoencoder"]["stage1"]["model"].update(filterz=1))
+
+
+def test_all_mistakes_are_named_at_once(tmp_path):
+    def change(raw):
+        raw["split"]["min_seconds"] = -1
+        raw["nonsense"] = {}
+
+    with pytest.raises(ParamsError) as caught:
+        load_changed(tmp_path, change)
+    assert "split.min_seconds" in str(caught.value)
+    assert "nonsense" in str(caught.value)
+
+
+def test_a_missing_section_is_named(tmp_path):
+    with pytest.raises(ParamsError, match="gate"):
+        load_changed(tmp_path, lambda raw: raw.pop("gate"))
+
+
+def test_a_file_that_is_no_yaml_is_refused(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("a: [1, 2")
+    with pytest.raises(ParamsError, match="not valid YAML"):
+        Params.load(path)
+
+
+def test_a_missing_file_says_how_to_get_one(tmp_path):
+    with pytest.raises(ParamsError, match="recipes use"):
+        Params.load(tmp_path / "params.yaml")

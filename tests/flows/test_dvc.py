@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import pytest
+
+from components.params import Params
+from components.stages import STAGES
+from flows.dvc import StageFailed, StageRefused, _failure, descendants
+from flows.observe import parse_progress
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return Params.load(ROOT / "params.yaml")
+
+
+def test_a_changed_stage_takes_along_everything_that_reads_what_it_writes(params):
+    assert descendants({"train@stage3"}, ROOT, params) == {"train@stage3", "package", "evaluate", "gate"}
+    assert descendants({"gate"}, ROOT, params) == {"gate"}
+    assert descendants({"footage"}, ROOT, params) == set(STAGES) - {"extractor"}
+    assert descendants(set(), ROOT, params) == set()
+
+
+def test_the_table_is_in_running_order(params):
+    written: list[Path] = []
+    for stage in STAGES.values():
+        paths = stage.paths(Path(), params)
+        made_later = {
+            other
+            for later in STAGES.values()
+            for other in later.paths(Path(), params).outputs.values()
+            if other not in written
+        }
+        assert not made_later & set(paths.inputs.values()), stage.name
+        written += paths.outputs.values()
+
+
+def test_exit_code_2_is_the_users_to_mend_and_not_tried_again():
+    lines = ["Running stage 'ingest':", "ingest: x is empty", "ERROR: failed to run: python, exited with 2"]
+    failure = _failure("ingest", lines)
+    assert isinstance(failure, StageRefused)
+    assert str(failure) == "ingest: x is empty"
+
+
+@pytest.mark.parametrize(("code", "mendable"), [(1, True), (-9, True), (130, False)])
+def test_other_exits_may_be_tried_again_unless_a_person_stopped_it(code, mendable):
+    failure = _failure("ingest", [f"ERROR: failed to run: python, exited with {code}"])
+    assert isinstance(failure, StageFailed)
+    assert failure.mendable is mendable
+
+
+def test_progress_lines_are_read_and_others_are_not(capsys, monkeypatch):
+    monkeypatch.setenv("REELFORGE_PROGRESS", "json")
+    from components.progress import progress
+
+    with progress("stage", 2) as advance:
+        advance(2, "loss 0.5")
+    line = capsys.readouterr().out.strip()
+    found = parse_progress(line)
+    assert found is not None
+    assert (found.title, found.done, found.total, found.text) == ("stage", 2, 2, "loss 0.5")
+    assert parse_progress("step 1 of 2") is None
