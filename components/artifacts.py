@@ -32,7 +32,9 @@ class StagePaths:
         """Path of a declared input. Raises `ContractError` if it has not been made yet."""
         path = self.inputs[name]
         if not path.exists():
-            raise ContractError(f"{path} is missing: an earlier stage makes it; run `reelforge run` or `dvc repro`")
+            raise ContractError(
+                f"{path} is missing: an earlier stage makes it; run `reelforge run` or `dvc repro`"
+            )
         return path
 
     def output(self, name: str) -> Path:

@@ -62,7 +62,9 @@ def _clips(stage: str) -> dict[str, str]:
     return {"clips": f"{CLIPS}/{stage}.json"}
 
 
-def _data(name: str, module: str, reads: str, more: Mapping[str, str] | None = None, section: str = "") -> Stage:
+def _data(
+    name: str, module: str, reads: str, more: Mapping[str, str] | None = None, section: str = ""
+) -> Stage:
     """A data stage: clip table in, clip table out."""
     inputs = {**_clips(reads), **(more or {})}
     return Stage(name, "data", f"components.data.{module}", section or name, inputs, _clips(name))
@@ -78,16 +80,32 @@ def _autoencoder(name: str, module: str, previous: str | None) -> Stage:
     if previous:
         inputs["autoencoder"] = f"{AUTOENCODER}/{previous}"
     outputs = {"autoencoder": f"{AUTOENCODER}/{name}", **_curve(f"autoencoder@{name}")}
-    return Stage(f"autoencoder@{name}", "autoencoder", f"components.autoencoder.{module}", f"autoencoder.{name}", inputs, outputs)
+    return Stage(
+        f"autoencoder@{name}",
+        "autoencoder",
+        f"components.autoencoder.{module}",
+        f"autoencoder.{name}",
+        inputs,
+        outputs,
+    )
 
 
 def _encode(family: str, autoencoder: str) -> Stage:
-    inputs = {**_clips("dedup"), **VIDEOS, "autoencoder": f"{AUTOENCODER}/{autoencoder}", "text": "artifacts/text_encoder"}
+    inputs = {
+        **_clips("dedup"),
+        **VIDEOS,
+        "autoencoder": f"{AUTOENCODER}/{autoencoder}",
+        "text": "artifacts/text_encoder",
+    }
     outputs = {"latents": f"{LATENTS}/{family}.json"}
-    return Stage(f"encode@{family}", "autoencoder", "components.data.encode", f"encode.{family}", inputs, outputs)
+    return Stage(
+        f"encode@{family}", "autoencoder", "components.data.encode", f"encode.{family}", inputs, outputs
+    )
 
 
-def _flow_stage(name: str, group: str, module: str, section: str, latents: str, initial: str, output: str) -> Stage:
+def _flow_stage(
+    name: str, group: str, module: str, section: str, latents: str, initial: str, output: str
+) -> Stage:
     inputs = {"latents": f"{LATENTS}/{latents}.json", "text": "artifacts/text_encoder", "initial": initial}
     return Stage(name, group, module, section, inputs, {"transformer": output, **_curve(name)})
 
@@ -117,8 +135,22 @@ _ROWS = (
     _data("filter", "filter", "score"),
     _data("caption", "caption", "filter", {"captions": "{caption.source}"}),
     _data("dedup", "dedup", "caption", VIDEOS),
-    Stage("validate", "data", "components.data.validate", "validation", _clips("dedup"), {"docs": "artifacts/validate"}),
-    Stage("text_encoder", "autoencoder", "components.text.encoder", "text_encoder", _clips("dedup"), {"text": "artifacts/text_encoder"}),
+    Stage(
+        "validate",
+        "data",
+        "components.data.validate",
+        "validation",
+        _clips("dedup"),
+        {"docs": "artifacts/validate"},
+    ),
+    Stage(
+        "text_encoder",
+        "autoencoder",
+        "components.text.encoder",
+        "text_encoder",
+        _clips("dedup"),
+        {"text": "artifacts/text_encoder"},
+    ),
     _autoencoder("image", "image", None),
     _autoencoder("stage1", "temporal", "image"),
     _autoencoder("stage2", "temporal", "stage1"),
@@ -134,11 +166,27 @@ _ROWS = (
         {"transformer": "artifacts/pixart", **_curve("pixart")},
     ),
     *(
-        _flow_stage(f"adapt@{step}", "adaptation", "components.adaptation.step", f"adapt.{step}", latents, initial, f"{ADAPT}/{step}")
+        _flow_stage(
+            f"adapt@{step}",
+            "adaptation",
+            "components.adaptation.step",
+            f"adapt.{step}",
+            latents,
+            initial,
+            f"{ADAPT}/{step}",
+        )
         for step, (latents, initial) in ADAPT_STEPS.items()
     ),
     *(
-        _flow_stage(f"train@{name}", "training", "components.denoiser.train", f"train.{name}", "videos", initial, f"{TRAIN}/{name}")
+        _flow_stage(
+            f"train@{name}",
+            "training",
+            "components.denoiser.train",
+            f"train.{name}",
+            "videos",
+            initial,
+            f"{TRAIN}/{name}",
+        )
         for name, initial in TRAIN_STAGES.items()
     ),
     Stage(
@@ -146,16 +194,33 @@ _ROWS = (
         "training",
         "components.denoiser.package",
         "evaluate.sampler",
-        {"transformer": f"{TRAIN}/stage3", "autoencoder": f"{AUTOENCODER}/stage3", "text": "artifacts/text_encoder"},
+        {
+            "transformer": f"{TRAIN}/stage3",
+            "autoencoder": f"{AUTOENCODER}/stage3",
+            "text": "artifacts/text_encoder",
+        },
         {"pipeline": "artifacts/pipeline"},
     ),
-    Stage("extractor", "evaluation", "components.evaluation.extractor", "extractor", {}, {"extractor": "artifacts/extractor", **_curve("extractor")}),
+    Stage(
+        "extractor",
+        "evaluation",
+        "components.evaluation.extractor",
+        "extractor",
+        {},
+        {"extractor": "artifacts/extractor", **_curve("extractor")},
+    ),
     Stage(
         "evaluate",
         "evaluation",
         "components.evaluation.evaluate",
         "evaluate",
-        {**_clips("dedup"), **VIDEOS, "pipeline": "artifacts/pipeline", "extractor": "artifacts/extractor", "latents": f"{LATENTS}/videos.json"},
+        {
+            **_clips("dedup"),
+            **VIDEOS,
+            "pipeline": "artifacts/pipeline",
+            "extractor": "artifacts/extractor",
+            "latents": f"{LATENTS}/videos.json",
+        },
         {"evaluation": "artifacts/evaluate"},
     ),
     Stage(

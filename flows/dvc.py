@@ -42,7 +42,12 @@ def _command(*arguments: str) -> list[str]:
 def changed(root: Path) -> set[str]:
     """Stages whose own parameters, inputs or outputs differ from `dvc.lock`. Raises `UserError` if DVC can't tell."""
     result = subprocess.run(
-        _command("status", "--json"), cwd=root, env=stage_environment(None), capture_output=True, text=True, check=False
+        _command("status", "--json"),
+        cwd=root,
+        env=stage_environment(None),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if result.returncode != 0:
         raise UserError(f"`dvc status` failed in {root}: {result.stderr.strip() or result.stdout.strip()}")
@@ -66,7 +71,13 @@ def _within(path: Path, folders: list[Path]) -> bool:
 
 
 def reproduce(
-    stage: str, root: Path, *, on_line: Callable[[str], None], parent_run: str | None, hours: float, force: bool = False
+    stage: str,
+    root: Path,
+    *,
+    on_line: Callable[[str], None],
+    parent_run: str | None,
+    hours: float,
+    force: bool = False,
 ) -> bool:
     """Run `dvc repro --single-item` for one stage; True if it ran, False if it was up to date.
 

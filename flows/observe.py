@@ -10,7 +10,6 @@ from typing import Any, Protocol
 from components.progress import PROGRESS_MARK
 
 
-
 @dataclass(frozen=True)
 class Progress:
     """How far a stage is; `left` is its own estimate in seconds."""
@@ -42,11 +41,11 @@ class Silent:
     def said(self, stage: str, line: str) -> None: ...
 
 
-_watching: ContextVar[Observer] = ContextVar("watching", default=Silent())
+_watching: ContextVar[Observer] = ContextVar("watching")
 
 
 def observer() -> Observer:
-    return _watching.get()
+    return _watching.get(Silent())
 
 
 @contextmanager

@@ -32,7 +32,9 @@ class Run:
     force: bool
 
     @classmethod
-    def of(cls, root: str, stale: list[str] | None, *, parent_run: str | None = None, force: bool = False) -> "Run":
+    def of(
+        cls, root: str, stale: list[str] | None, *, parent_run: str | None = None, force: bool = False
+    ) -> "Run":
         """`stale` None asks DVC. Raises `UserError` for bad parameters."""
         folder = Path(root).resolve()
         params = Params.load(folder / "params.yaml")

@@ -28,6 +28,7 @@ def check_workspace(root: Path) -> Params:
 def check_videos(root: Path, params: Params) -> None:
     """The footage that the parameters name can be used. Raises `UserError`."""
     from components.data.ingest import check_folder
+
     from components.stages import STAGES
 
     if params.ingest.videos == STAGES["footage"].outputs["videos"]:
@@ -38,6 +39,7 @@ def check_videos(root: Path, params: Params) -> None:
 def check_captions(root: Path, params: Params) -> None:
     """The captions that the parameters name can be read. Raises `UserError`."""
     from components.data.captions import check_source
+
     from components.stages import STAGES
 
     if params.caption.source != STAGES["footage"].outputs["videos"]:
@@ -51,4 +53,6 @@ def check_port(port: int, *, purpose: str, option: str) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            raise UserError(f"port {port} is in use, {purpose} needs it; choose another with {option}") from None
+            raise UserError(
+                f"port {port} is in use, {purpose} needs it; choose another with {option}"
+            ) from None

@@ -46,7 +46,13 @@ def _may_help(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     return isinstance(failure, StageFailed) and failure.mendable
 
 
-@task(name="stage", task_run_name="{name}", cache_policy=NO_CACHE, retry_condition_fn=_may_help, persist_result=False)
+@task(
+    name="stage",
+    task_run_name="{name}",
+    cache_policy=NO_CACHE,
+    retry_condition_fn=_may_help,
+    persist_result=False,
+)
 def run_stage(name: str, workspace: Workspace, *, stale: bool, force: bool = False) -> Any:
     """Bring one DVC stage up to date. A stage that is not stale ends as `Cached` without a process."""
     watcher = observer()
@@ -54,7 +60,9 @@ def run_stage(name: str, workspace: Workspace, *, stale: bool, force: bool = Fal
         watcher.finished(name, ran=False, seconds=0.0)
         if workspace.parent_run:
             note_cached(workspace.root, workspace.parent_run, name)
-        return Completed(name="Cached", message="inputs, parameters and code are those of dvc.lock", data=False)
+        return Completed(
+            name="Cached", message="inputs, parameters and code are those of dvc.lock", data=False
+        )
     watcher.started(name)
     started = time.monotonic()
     ran = reproduce(
@@ -85,9 +93,15 @@ def _publish(name: str, root: Path, seconds: float) -> None:
     """The stage's report as a Prefect artifact."""
     path = root / STAGES[name].report
     report = Report.read(path)
-    numbers = {**report.metrics, **report.counts, **{f"reason: {key}": n for key, n in report.reasons.items()}}
+    numbers = {
+        **report.metrics,
+        **report.counts,
+        **{f"reason: {key}": n for key, n in report.reasons.items()},
+    }
     rows = [f"| {key} | {value:.6g} |" for key, value in numbers.items()]
-    markdown = "\n".join([f"## {name}: {seconds:.1f} s", "", *report.notes, "", "| what | value |", "| --- | ---: |", *rows])
+    markdown = "\n".join(
+        [f"## {name}: {seconds:.1f} s", "", *report.notes, "", "| what | value |", "| --- | ---: |", *rows]
+    )
     key = "stage-" + name.replace("@", "-").replace("_", "-")
     create_markdown_artifact(markdown, key=key, description=f"Report of stage {name}")
 
@@ -120,10 +134,13 @@ def promote(workspace: Workspace, versions: dict[str, str]) -> str:
 def report(workspace: Workspace) -> str:
     """Write the report page and log it to the pipeline's MLflow run; its path."""
     from components.registry.report import write_report
+
     from components.tracking import log_to_run
 
     page = write_report(workspace.root)
     if workspace.parent_run:
         log_to_run(workspace.root, workspace.parent_run, page)
-    create_markdown_artifact(f"[{page}]({page.as_uri()})", key="report-page", description="The run's report page")
+    create_markdown_artifact(
+        f"[{page}]({page.as_uri()})", key="report-page", description="The run's report page"
+    )
     return str(page)

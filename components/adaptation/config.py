@@ -14,7 +14,14 @@ class StepConfig(LoopConfig):
     """One step. What it changes in the model is `change`; the rest is how it is trained."""
 
     change: Literal[
-        "multi_resolution", "qk_norm", "rectified_flow", "time_shift", "adam_eps", "autoencoder", "temporal", "masks"
+        "multi_resolution",
+        "qk_norm",
+        "rectified_flow",
+        "time_shift",
+        "adam_eps",
+        "autoencoder",
+        "temporal",
+        "masks",
     ]
     objective: Literal["epsilon", "flow"]
     batches: BatchesConfig
@@ -33,4 +40,3 @@ class AdaptConfig(Section):
     autoencoder: StepConfig
     temporal: StepConfig
     masks: StepConfig
-

@@ -19,7 +19,11 @@ HELP = """From a bucket of raw video to a promoted text-to-video model.
 A run can be stopped at any time (Ctrl-C, kill, power): the same command goes on from the last checkpoint."""
 
 app = typer.Typer(
-    help=HELP, rich_markup_mode="rich", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    help=HELP,
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
 )
 app.command("demo")(run.demo)
 app.command("run")(run.run)

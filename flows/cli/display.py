@@ -75,7 +75,9 @@ class Display:
         if not self.console.is_terminal and now - self.last_plain > PLAIN_SECONDS:
             self.last_plain = now
             left = duration(self.eta.left(stage, share))
-            self.console.print(f"  … {stage}  {text}  eta {duration(progress.left)}  (run: {left} left)", markup=False)
+            self.console.print(
+                f"  … {stage}  {text}  eta {duration(progress.left)}  (run: {left} left)", markup=False
+            )
 
     def finished(self, stage: str, *, ran: bool, seconds: float) -> None:
         self.eta.finished(stage, seconds, ran=ran)
@@ -87,7 +89,9 @@ class Display:
         report = self.root / STAGES[stage].report
         line = headline(Report.read(report)) if report.exists() else ""
         count = f"{self.ran + self.cached:2d}/{self.total}"
-        self.console.print(f"[green]✓[/] {count} {stage:<24} [dim]{duration(seconds):>11}[/]  {line}", highlight=False)
+        self.console.print(
+            f"[green]✓[/] {count} {stage:<24} [dim]{duration(seconds):>11}[/]  {line}", highlight=False
+        )
 
     def said(self, stage: str, line: str) -> None:
         """Lines of a stage go to the Prefect log; warnings are worth showing here too."""

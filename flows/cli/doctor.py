@@ -14,7 +14,18 @@ from components.errors import UserError
 
 ROOT = Path()
 console = Console()
-PACKAGES = ("torch", "deepspeed", "diffusers", "transformers", "prefect", "mlflow", "dvc", "pylance", "great-expectations", "av")
+PACKAGES = (
+    "torch",
+    "deepspeed",
+    "diffusers",
+    "transformers",
+    "prefect",
+    "mlflow",
+    "dvc",
+    "pylance",
+    "great-expectations",
+    "av",
+)
 # package -> (first bad release, what breaks)
 INCOMPATIBLE = {
     "fastapi": ("0.151", "the Prefect API answers 422 or does not start"),
@@ -77,15 +88,17 @@ def _disk() -> str:
 
 
 def _codecs() -> str:
-    import av
-
-    missing = [name for name, mode in (("h264", "r"), ("hevc", "r"), ("libx264", "w")) if not _has_codec(av, name, mode)]
+    missing = [
+        name for name, mode in (("h264", "r"), ("hevc", "r"), ("libx264", "w")) if not _has_codec(name, mode)
+    ]
     if missing:
-        raise UserError(f"PyAV lacks {', '.join(missing)}: reinstall it from its wheel (`pip install --force-reinstall av`)")
+        raise UserError(
+            f"PyAV lacks {', '.join(missing)}: reinstall it from its wheel (`pip install --force-reinstall av`)"
+        )
     return "decodes H.264 and HEVC, encodes H.264"
 
 
-def _has_codec(av: object, name: str, mode: str) -> bool:
+def _has_codec(name: str, mode: str) -> bool:
     from av.codec import Codec
     from av.codec.codec import UnknownCodecError
 

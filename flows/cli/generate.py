@@ -33,8 +33,9 @@ def generate(
     Example: reelforge generate "a red circle moves left over grey stone" --seed 7
     """
     from components.evaluation.videos import write_video
-    from components.progress import progress
     from models.generation.pipeline import TextToVideoPipeline
+
+    from components.progress import progress
 
     pipeline = TextToVideoPipeline.from_pretrained(_folder(model))
     defaults = pipeline.defaults

@@ -12,7 +12,9 @@ from components.errors import UserError
 from components.params import Params
 
 ROOT = Path()
-app = typer.Typer(help="Full parameter sets: list them, or make one the workspace's params.yaml.", no_args_is_help=True)
+app = typer.Typer(
+    help="Full parameter sets: list them, or make one the workspace's params.yaml.", no_args_is_help=True
+)
 console = Console()
 
 

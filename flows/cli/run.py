@@ -18,12 +18,18 @@ from flows.preflight import check_captions, check_port, check_videos, check_work
 ROOT = Path()
 console = Console()
 
-Videos = Annotated[Path | None, typer.Option(help="Folder with your videos (mp4, mov, mkv, webm, …), searched recursively.")]
+Videos = Annotated[
+    Path | None, typer.Option(help="Folder with your videos (mp4, mov, mkv, webm, …), searched recursively.")
+]
 Captions = Annotated[
     Path | None,
-    typer.Option(help="CSV, JSONL or Parquet with columns path and text (optional: start, end). Default: sidecars."),
+    typer.Option(
+        help="CSV, JSONL or Parquet with columns path and text (optional: start, end). Default: sidecars."
+    ),
 ]
-Recipe = Annotated[str | None, typer.Option(help="Start from this recipe's parameters (`reelforge recipes list`).")]
+Recipe = Annotated[
+    str | None, typer.Option(help="Start from this recipe's parameters (`reelforge recipes list`).")
+]
 Force = Annotated[bool, typer.Option("--force", help="Run again even what is up to date.")]
 Ui = Annotated[bool, typer.Option("--ui", help="Serve the MLflow and Prefect pages when the run is done.")]
 MlflowPort = Annotated[int, typer.Option(help="Port of the MLflow page, with --ui.")]
@@ -70,6 +76,7 @@ def run(
 def _set_source(videos: Path | None, captions: Path | None) -> None:
     from components.data.captions import check_source
     from components.data.ingest import check_folder
+
     from flows.edit_params import set_values
 
     values = {}
@@ -106,7 +113,9 @@ def _run_pipeline(ui: bool, mlflow_port: int, prefect_port: int, *, force: bool 
             page = reelforge(root=str(ROOT.resolve()), recipe=params.recipe, force=force)
         except StageFailed as error:
             console.print(f"[bold red]{error}[/]", highlight=False, soft_wrap=True)
-            console.print("\nWhat is finished is kept; `reelforge run` goes on from there, `reelforge doctor` looks at the machine.")
+            console.print(
+                "\nWhat is finished is kept; `reelforge run` goes on from there, `reelforge doctor` checks the machine."
+            )
             raise typer.Exit(1) from None
     _summary(page, display, time.monotonic() - started)
     if ui:
@@ -116,8 +125,9 @@ def _run_pipeline(ui: bool, mlflow_port: int, prefect_port: int, *, force: bool 
 
 
 def _summary(page: str, display: Display, seconds: float) -> None:
-    from components.artifacts import read_json
     from components.registry.summary import champion_line
+
+    from components.artifacts import read_json
 
     verdict = read_json(ROOT / "artifacts/gate/verdict.json")
     lines = [
@@ -128,7 +138,7 @@ def _summary(page: str, display: Display, seconds: float) -> None:
         "MLflow      reelforge ui   (runs, curves, registered models)",
         "Prefect     reelforge ui   (flow runs, logs, schedules)",
         "",
-        "next        reelforge generate \"a blue square moves up\"",
+        'next        reelforge generate "a blue square moves up"',
         "            reelforge run --videos DIR [--captions FILE]",
         "            dvc metrics show     dvc plots show",
         "            change a value in params.yaml, then: reelforge run",
@@ -164,7 +174,9 @@ def stage(
         display.plan([name], {name})
         display.started(name)
         try:
-            ran = reproduce(name, ROOT, on_line=hear, parent_run=None, hours=params.runtime.stage_hours, force=force)
+            ran = reproduce(
+                name, ROOT, on_line=hear, parent_run=None, hours=params.runtime.stage_hours, force=force
+            )
         except StageFailed as error:
             console.print(f"[bold red]{error}[/]", highlight=False, soft_wrap=True)
             raise typer.Exit(1) from None

@@ -20,7 +20,7 @@ def ui(
     mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow page.")] = 5001,
     prefect_port: Annotated[int, typer.Option(help="Port of the Prefect page and API.")] = 4200,
 ) -> None:
-    """Serve the MLflow page (runs, curves, registered models) and the Prefect page (flow runs, schedules) on loopback."""
+    """Serve the MLflow page (runs, curves, models) and the Prefect page (flow runs, schedules) on loopback."""
     check_workspace(ROOT)
     check_port(mlflow_port, purpose="the MLflow page", option="--mlflow-port")
     check_port(prefect_port, purpose="the Prefect page", option="--prefect-port")
@@ -31,10 +31,24 @@ def serve(root: Path, mlflow_port: int, prefect_port: int) -> None:
     """Run both servers as children and stop them on Ctrl-C."""
     uri = tracking_uri(root)
     python = [sys.executable, "-m"]
-    mlflow = [*python, "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(mlflow_port)]
+    mlflow = [
+        *python,
+        "mlflow",
+        "ui",
+        "--backend-store-uri",
+        uri,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(mlflow_port),
+    ]
     prefect = [*python, "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(prefect_port)]
-    children = [subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL) for command in (mlflow, prefect)]
-    console.print(f"MLflow   http://127.0.0.1:{mlflow_port}\nPrefect  http://127.0.0.1:{prefect_port}\nCtrl-C stops both")
+    children = [
+        subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL) for command in (mlflow, prefect)
+    ]
+    console.print(
+        f"MLflow   http://127.0.0.1:{mlflow_port}\nPrefect  http://127.0.0.1:{prefect_port}\nCtrl-C stops both"
+    )
     try:
         for child in children:
             child.wait()
