@@ -20,9 +20,9 @@ class PixArtDenoiser(nn.Module):
         self.transformer = transformer
         self.register_buffer("null_caption", null_caption)
 
-    def null_text(self, batch: int) -> Tensor:
-        """The null caption once per sample, (B, L, D)."""
-        return self.null_caption.expand(batch, -1, -1)
+    def null_text(self, text: Tensor) -> Tensor:
+        """The null caption in the shape of `text` (B, L, D)."""
+        return self.null_caption.to(text).expand_as(text)
 
     def forward(
         self,
