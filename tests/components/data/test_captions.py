@@ -1,0 +1,194 @@
+"""Captions: read from any of the four forms, cleaned, and matched by path and time."""
+
+import csv
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.data.caption_text import clean_caption
+from components.data.captions import CaptionIndex, CaptionRow, Captions, Target, read_captions
+from components.errors import UserError
+
+ROWS = [
+    {"path": "a.mp4", "text": "a cat", "start": 0.0, "end": 2.0},
+    {"path": "a.mp4", "text": "a dog", "start": 2.0, "end": 5.5},
+    {"path": "deep/b.mp4", "text": 'a bird, "quoted"', "start": None, "end": None},
+]
+
+
+def write_csv(path, rows):
+    with path.open("w", newline="", encoding="utf-8-sig") as stream:  # with the mark that spreadsheets write
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_jsonl(path, rows):
+    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n\n")
+
+
+def write_parquet(path, rows):
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+WRITERS = {"csv": write_csv, "jsonl": write_jsonl, "parquet": write_parquet}
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_every_file_type_gives_the_same_captions(tmp_path, suffix):
+    path = tmp_path / f"captions.{suffix}"
+    WRITERS[suffix](path, ROWS)
+    assert read_captions(path).rows == [CaptionRow(**row) for row in ROWS]
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_times_are_optional_and_a_missing_column_is_named_beside_those_found(tmp_path, suffix):
+    path = tmp_path / f"captions.{suffix}"
+    WRITERS[suffix](path, [{"path": "a.mp4", "text": "a cat"}])
+    assert read_captions(path).rows == [CaptionRow("a.mp4", "a cat")]
+    WRITERS[suffix](path, [{"video": "a.mp4", "text": "a cat"}])
+    with pytest.raises(UserError, match="no column path; found: video, text"):
+        read_captions(path)
+
+
+def test_an_unknown_file_type_and_a_broken_parquet_file_are_refused(tmp_path):
+    for name, message in (
+        ("captions.xlsx", "must be a folder of sidecars or a .csv"),
+        ("c.parquet", "readable"),
+    ):
+        (tmp_path / name).write_text("x")
+        with pytest.raises(UserError, match=message):
+            read_captions(tmp_path / name)
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(UserError, match="found: nothing"):
+        read_captions(tmp_path / "empty.jsonl")
+
+
+def test_a_bad_row_costs_itself_and_is_counted(tmp_path):
+    path = tmp_path / "captions.jsonl"
+    good = json.dumps({"path": "a.mp4", "text": "a cat"})
+    bad = [
+        {"path": "a.mp4", "text": 3},
+        {"path": None, "text": "x"},
+        {"path": "a.mp4", "text": "x", "start": "soon"},
+    ]
+    lines = [good, "{half", "[1]", *map(json.dumps, bad), json.dumps({"path": "a.mp4", "text": "  "})]
+    path.write_text("\n".join(lines))
+    captions = read_captions(path)
+    assert [row.text for row in captions.rows] == ["a cat"]
+    assert captions.problems == {"row_unreadable": 5, "row_empty": 1}
+
+
+def test_sidecars_give_scenes_then_the_whole_file(tmp_path):
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    scenes = [{"start": 0.0, "end": 2.0, "caption": "a cat"}, {"start": 2.0, "end": 4.0}]
+    (folder / "a.v2.json").write_text(json.dumps({"split": "train", "scenes": scenes, "caption": "pets"}))
+    (folder / "b.txt").write_text("a bird\n")
+    (tmp_path / "package.json").write_text('{"name": "not a sidecar"}')
+    (tmp_path / "half.json").write_text("{")
+    captions = read_captions(tmp_path)
+    assert captions.problems == {"row_unreadable": 1}
+    index = CaptionIndex(captions, ["deep/a.v2.mp4", "deep/b.mkv", "c.mp4"], max_words=9)
+    found = [
+        index.find(target)
+        for target in (
+            Target("deep/a.v2.mp4", 0.1, 1.9),
+            Target("deep/a.v2.mp4", 2.1, 3.9),
+            Target("deep/b.mkv", 0.0, 1.0),
+            Target("c.mp4", 0.0, 1.0),
+        )
+    ]
+    assert [row and row.text for row in found] == ["a cat", "pets", "a bird", None]
+    assert {row.source for row in found if row} == {"sidecar"}
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("pets/cat.mp4", "pets/cat.mp4"),
+        ("./pets/cat.mp4", "pets/cat.mp4"),
+        ("pets\\cat.mp4", "pets/cat.mp4"),
+        ("cat.mp4", "pets/cat.mp4"),
+        ("cat", "pets/cat.mp4"),
+        ("/data/raw/pets/cat.mp4", "pets/cat.mp4"),
+        ("dogs/cat.mp4", "row_unmatched"),
+        ("cow.mp4", "row_unmatched"),
+        ("dog.mp4", "row_ambiguous"),
+        ("2023/dog.mp4", "2023/dog.mp4"),
+        ("/raw/2024/dog.mp4", "2024/dog.mp4"),
+        ("top.mp4", "top.mp4"),
+        ("/raw/top.mp4", "top.mp4"),
+    ],
+)
+def test_a_row_finds_its_video_by_relative_path_or_unambiguous_name(name, found):
+    videos = ["pets/cat.mp4", "2023/dog.mp4", "2024/dog.mp4", "top.mp4", "deep/top.mp4"]
+    index = CaptionIndex(Captions(rows=[CaptionRow(name, "text")]), videos, max_words=9)
+    matched = [video for video in videos if index.find(Target(video, 0.0, 1.0))]
+    assert (matched or list(index.problems)) == [found]
+
+
+def test_the_scene_with_the_largest_overlap_wins_and_a_sliver_is_no_match():
+    rows = [CaptionRow("a.mp4", "one", 0.0, 2.0), CaptionRow("a.mp4", "two", 2.0, 10.0)]
+    index = CaptionIndex(Captions(rows=rows), ["a.mp4"], max_words=9)
+    texts = {
+        (start, end): (row := index.find(Target("a.mp4", start, end))) and row.text
+        for start, end in ((0.1, 1.9), (1.5, 4.0), (0.5, 2.4), (9.9, 12.0))
+    }
+    assert texts == {(0.1, 1.9): "one", (1.5, 4.0): "two", (0.5, 2.4): "one", (9.9, 12.0): None}
+
+
+stretches = st.tuples(st.integers(0, 60), st.integers(1, 30)).map(lambda t: range(t[0], t[0] + t[1]))
+
+
+@given(scenes=st.lists(stretches, max_size=6), clip=stretches)
+def test_no_other_scene_overlaps_a_clip_more_than_the_one_it_gets(scenes, clip):
+    rows = [CaptionRow("a.mp4", "text", float(scene.start), float(scene.stop)) for scene in scenes]
+    row = CaptionIndex(Captions(rows=rows), ["a.mp4"], max_words=9).find(
+        Target("a.mp4", clip.start, clip.stop)
+    )
+    overlaps = {(scene.start, scene.stop): len(set(scene) & set(clip)) for scene in scenes}
+    most = max(overlaps.values(), default=0)
+    if row is not None:
+        assert overlaps[row.start, row.end] == most
+    else:
+        assert most < 0.25 * len(clip)
+    if any(most == len(scene) for scene in scenes):  # wholly inside of the clip
+        assert (row is None) == (most == 0)
+
+
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        ("  a  red\n\tcircle ", "a red circle"),
+        ("The video shows a red circle", "a red circle"),
+        ("This short clip depicts that a Dog runs", "a Dog runs"),
+        ("In this video, we can see a dog", "a dog"),
+        ("In the footage, a dog runs", "a dog runs"),
+        ("In the video game a man runs", "In the video game a man runs"),
+        ("The picture frame contains a photo", "The picture frame contains a photo"),
+        ("dogs &amp; cats <b>play</b><br/>here", "dogs & cats play here"),
+        ("I <3 dogs", "I <3 dogs"),
+        ("a dog https://example.org/x?y=1 runs www.example.org", "a dog runs"),
+        ("a dog by @someone_1, write to a.b@example.org", "a dog by , write to a.b@example.org"),
+        ("ﬁre\u200b and “ice” ２", "fire and “ice” 2"),
+        ("one two three four five six seven", "one two three four five six"),
+        ("...", ""),
+        ("https://example.org", ""),
+        ("The video shows", "The video shows"),
+    ],
+)
+def test_cleaning_keeps_the_description_and_its_case(raw, clean):
+    assert clean_caption(raw, max_words=6 if "one two" in raw else 50) == clean
+
+
+@given(st.text(max_size=60), st.integers(1, 8))
+def test_a_clean_caption_is_short_plain_and_stays_as_it_is(text, max_words):
+    once = clean_caption(text, max_words=max_words)
+    assert len(once.split()) <= max_words
+    assert once == " ".join(once.split())
+    assert not any(ord(character) < 32 for character in once)
