@@ -1,0 +1,57 @@
+"""Stage `gate`: read the candidate's evaluation and the champion's, and write the verdict."""
+
+import logging
+from dataclasses import asdict
+from typing import Any
+
+from components.artifacts import StagePaths, write_json
+from components.registry.config import GateConfig
+from components.registry.policy.contestant import Contestant, read_champion
+from components.registry.policy.decide import decide
+from components.registry.policy.verdict import Decision, Status, Verdict
+from components.report import Report
+
+log = logging.getLogger(__name__)
+
+
+def run(config: GateConfig, paths: StagePaths) -> Report:
+    """Write `verdict.json`: the decision, its reason, and every check behind it."""
+    candidate = Contestant.read(paths.input("evaluation"))
+    champion = read_champion(paths.input("baseline"))
+    verdict = decide(candidate, champion, config)
+    write_json(
+        paths.output("verdict"),
+        {
+            "verdict": verdict.decision,
+            "reason": verdict.reason,
+            "findings": [asdict(finding) for finding in verdict.findings],
+            "candidate": _side(candidate),
+            "champion": _side(champion) if champion else None,
+            "policy": config.model_dump(mode="json"),
+        },
+    )
+    log.info("verdict: %s (%s)", verdict.decision, verdict.reason)
+    return _report(verdict)
+
+
+def _side(contestant: Contestant) -> dict[str, Any]:
+    metrics = contestant.record.metrics
+    return {
+        "model_sha256": contestant.model_sha256,
+        "samples": contestant.record.samples,
+        "identities": {name: metric.identity for name, metric in metrics.items()},
+    }
+
+
+def _report(verdict: Verdict) -> Report:
+    numbers: dict[str, float] = {"promote": int(verdict.decision is Decision.PROMOTE)}
+    for finding in verdict.findings:
+        if finding.p_value is not None:
+            numbers[f"{finding.kind}/{finding.metric}/p_value"] = finding.p_value
+        if finding.bound is not None:
+            numbers[f"{finding.kind}/{finding.metric}/bound"] = finding.bound
+    counts = {status.value: 0 for status in Status}
+    for finding in verdict.findings:
+        counts[finding.status.value] += 1
+    notes = [f"{verdict.decision}: {verdict.reason}"]
+    return Report("gate", metrics=numbers, counts=counts, notes=notes)

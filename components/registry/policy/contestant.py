@@ -1,0 +1,59 @@
+"""One side of the comparison: the record and the features of an evaluated model, read from its evaluation."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from components.artifacts import read_json
+from components.errors import ContractError
+from components.evaluation.record import FEATURES_FILE, RECORD_FILE, EvaluationRecord, Metric
+from components.registry.policy.statistics import Array
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """An evaluated model. Row i of `generated` (N, D) is prompt i; `reference` (M, D) are real clips."""
+
+    record: EvaluationRecord
+    generated: Array
+    reference: Array
+
+    @classmethod
+    def read(cls, folder: Path) -> "Contestant":
+        """Raises `ContractError` if the folder is no evaluation."""
+        from safetensors.numpy import load_file
+
+        path = folder / FEATURES_FILE
+        if not path.is_file():
+            raise ContractError(f"{path} is missing: `evaluate` writes it; run `dvc repro evaluate`")
+        features = {name: values.astype(np.float64) for name, values in load_file(path).items()}
+        return cls(EvaluationRecord.read(folder), features["generated"], features["reference"])
+
+    @property
+    def model_sha256(self) -> str:
+        return self.record.model_sha256
+
+    def usable(self, name: str) -> Metric | None:
+        """The metric, if it is there and finite."""
+        metric = self.record.metrics.get(name)
+        return metric if metric and metric.value is not None and math.isfinite(metric.value) else None
+
+    def metric(self, name: str) -> Metric:
+        """A metric that was found usable before."""
+        metric = self.usable(name)
+        assert metric is not None, f"{name} was not checked"
+        return metric
+
+    def value(self, name: str) -> float:
+        value = self.metric(name).value
+        assert value is not None, f"{name} was not checked"
+        return value
+
+
+def read_champion(folder: Path) -> Contestant | None:
+    """The baseline folder's champion; None where it says that there is none."""
+    if read_json(folder / RECORD_FILE).get("champion", "") is None:
+        return None
+    return Contestant.read(folder)

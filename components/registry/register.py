@@ -1,0 +1,164 @@
+"""Put the workspace's models into the registry as candidates, with everything needed to judge them later.
+
+A version is identified by the sha256 of its folder: registering the same weights again finds the version that
+is there, and at most attaches a newer evaluation to it.
+"""
+
+import logging
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+
+import models
+from components import runtime
+from components.artifacts import read_json, sha256_of, sha256_of_json, write_json
+from components.params import Params
+from components.provenance import git_revision, locked_digest
+from components.registry import pyfunc_model
+from components.registry.lineage import LINEAGE_FILE, build_lineage
+from components.registry.versions import (
+    AUTOENCODER,
+    CANDIDATE,
+    DIGEST_TAG,
+    TEXT_TO_VIDEO,
+    Version,
+    registry_lock,
+    with_digest,
+)
+from components.tracking import PARENT_TAG
+from components.tracking_writer import connect, experiment_id
+
+log = logging.getLogger(__name__)
+
+PIPELINE = Path("artifacts/pipeline")
+AUTOENCODER_FOLDER = Path("artifacts/autoencoder/stage3")
+EVALUATION = Path("artifacts/evaluate")
+VERDICT = Path("artifacts/gate/verdict.json")
+TRACKED = (PIPELINE, AUTOENCODER_FOLDER, EVALUATION, Path("artifacts/clips/dedup.json"))
+EVALUATION_TAG = "evaluation_sha256"
+# what a serving environment needs beside `models/`, which is logged as code
+REQUIREMENTS = ("mlflow", "torch", "diffusers", "transformers", "safetensors", "einops", "numpy", "av")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is to be registered under one name."""
+
+    name: str
+    folder: Path
+    digest: str
+    tags: dict[str, str]
+
+
+def register_candidate(root: Path, params: Params, parent_run: str | None = None) -> dict[str, str]:
+    """Register autoencoder and text-to-video model; registered name -> version. The same weights twice: one version."""
+    with registry_lock(root):
+        uri = runtime.tracking_uri(root)
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        autoencoder = _candidate(root, AUTOENCODER, AUTOENCODER_FOLDER, params)
+        first = _find(root, autoencoder) or _register_autoencoder(root, autoencoder, parent_run)
+        pipeline = _candidate(root, TEXT_TO_VIDEO, PIPELINE, params)
+        pipeline.tags["parent.autoencoder"] = f"{AUTOENCODER} v{first.number}"
+        second = _find(root, pipeline) or _register_pipeline(root, pipeline, params, parent_run)
+        _attach_evaluation(root, second)
+        for version in (first, second):
+            connect(root).set_registered_model_alias(version.name, CANDIDATE, str(version.number))
+    return {version.name: str(version.number) for version in (first, second)}
+
+
+def _candidate(root: Path, name: str, folder: Path, params: Params) -> Candidate:
+    digest = sha256_of(root / folder)
+    tags = {DIGEST_TAG: digest, "code": git_revision(root), "recipe": params.recipe}
+    for path in TRACKED:
+        if recorded := locked_digest(root, root / path):
+            tags[f"dvc.{path.as_posix()}"] = recorded
+    return Candidate(name, root / folder, digest, tags)
+
+
+def _find(root: Path, candidate: Candidate) -> Version | None:
+    found = with_digest(root, candidate.name, candidate.digest)
+    if found:
+        log.info("%s has these weights already", found)
+    return found
+
+
+def _open_run(root: Path, candidate: Candidate, parent_run: str | None) -> str:
+    client = connect(root)
+    tags = {"kind": "registration", DIGEST_TAG: candidate.digest}
+    if parent_run:
+        tags[PARENT_TAG] = parent_run
+    run = client.create_run(experiment_id(client, root), tags=tags, run_name=f"register {candidate.name}")
+    return str(run.info.run_id)
+
+
+def _register_autoencoder(root: Path, candidate: Candidate, parent_run: str | None) -> Version:
+    run_id = _open_run(root, candidate, parent_run)
+    client = connect(root)
+    client.log_artifacts(run_id, str(candidate.folder), "autoencoder")
+    source = f"{client.get_run(run_id).info.artifact_uri}/autoencoder"
+    return _create_version(root, candidate, source, run_id)
+
+
+def _register_pipeline(root: Path, candidate: Candidate, params: Params, parent_run: str | None) -> Version:
+    run_id = _open_run(root, candidate, parent_run)
+    _log_lineage(root, run_id)
+    with mlflow.start_run(run_id=run_id):
+        logged = mlflow.pyfunc.log_model(
+            name="pipeline",
+            python_model=pyfunc_model.__file__,
+            artifacts={"pipeline": str(candidate.folder)},
+            code_paths=[str(Path(models.__file__).parent)],
+            pip_requirements=list(REQUIREMENTS),
+            model_config=_defaults(params),
+            input_example=(["a red circle moves left"], _defaults(params)),
+            metadata={DIGEST_TAG: candidate.digest},
+        )
+    return _create_version(root, candidate, logged.model_uri, run_id)
+
+
+def _create_version(root: Path, candidate: Candidate, source: str, run_id: str) -> Version:
+    """The version appears with all its tags at once, so one without a digest cannot be left behind."""
+    created = mlflow.register_model(source, candidate.name, tags=candidate.tags)
+    connect(root).set_terminated(run_id)
+    log.info("registered %s v%s", candidate.name, created.version)
+    return Version(candidate.name, int(created.version), run_id, dict(candidate.tags), ())
+
+
+def _defaults(params: Params) -> dict[str, Any]:
+    """Sampling as the model was evaluated."""
+    protocol = params.evaluate
+    return {
+        "height": protocol.height,
+        "width": protocol.width,
+        "frames": protocol.frames,
+        "fps": protocol.fps,
+        "steps": protocol.sampler.steps,
+        "guidance": float(protocol.sampler.guidance),
+        "seed": 0,
+    }
+
+
+def _log_lineage(root: Path, run_id: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / LINEAGE_FILE
+        write_json(path, build_lineage(root))
+        connect(root).log_artifact(run_id, str(path))
+
+
+def _attach_evaluation(root: Path, version: Version) -> None:
+    """Record, features and samples under `evaluation/<digest>`; the verdict as a file and as tags."""
+    client = connect(root)
+    digest = sha256_of(root / EVALUATION)
+    if version.tags.get(EVALUATION_TAG) != digest:
+        client.log_artifacts(version.run_id, str(root / EVALUATION), f"evaluation/{digest}")
+    verdict: Mapping[str, Any] = read_json(root / VERDICT)
+    client.log_artifact(version.run_id, str(root / VERDICT), f"verdict/{sha256_of_json(verdict)[:16]}")
+    tags = {EVALUATION_TAG: digest, "verdict": verdict["verdict"], "verdict_reason": verdict["reason"]}
+    tags |= {f"metric.{name}": identity for name, identity in verdict["candidate"]["identities"].items()}
+    for key, value in tags.items():
+        client.set_model_version_tag(version.name, str(version.number), key, str(value))
