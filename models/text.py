@@ -58,13 +58,23 @@ class EncoderFolder:
 
     def check(self) -> None:
         """Raises `ValueError` if these are not the files of a known encoder."""
-        kind = json.loads((self.model / "config.json").read_text()).get("model_type")
+        kind = self.config.get("model_type")
         if kind not in FAMILIES:
             raise ValueError(
                 f"{self.model} holds a model of type {kind}; text encoders: {', '.join(FAMILIES)}"
             )
         if not self.weights:
             raise ValueError(f"{self.model} has a config.json but no weights ({' or '.join(WEIGHTS)})")
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        config: dict[str, Any] = json.loads((self.model / "config.json").read_text())
+        return config
+
+    @property
+    def width(self) -> int:
+        """Channels of an embedding."""
+        return int(self.config["d_model"])
 
     @cached_property
     def weights(self) -> list[Path]:

@@ -9,7 +9,7 @@ from components.errors import UserError
 from components.report import Report
 from components.text.config import TextEncoderConfig
 from components.text.tiny import vocabulary, words_of, write_tiny
-from models.text import EncoderFolder, EncoderRecord, TextEncoder
+from models.text import EncoderFolder, EncoderRecord
 
 
 def run(config: TextEncoderConfig, paths: StagePaths) -> Report:
@@ -24,13 +24,13 @@ def run(config: TextEncoderConfig, paths: StagePaths) -> Report:
         else:
             counts = {}
             _refer(paths.root / config.weights, config.max_tokens, folder, output)
-    encoder = TextEncoder.from_pretrained(output)
-    size = sum(parameter.numel() for parameter in encoder.model.parameters())
+    record = EncoderRecord.read(output)
+    files = record.files(output)
     return Report(
         "text_encoder",
-        metrics={"width": encoder.width, "max_tokens": encoder.max_tokens, "parameters": size},
+        metrics={"width": files.width, "max_tokens": record.max_tokens, "bytes": sum(record.sizes.values())},
         counts=counts,
-        notes=[f"digest {encoder.digest}"],
+        notes=[f"digest {record.digest}"],
     )
 
 
