@@ -189,7 +189,7 @@ def write_video(job: tuple[Path, FilePlan]) -> int:
 
 
 def _titled(frames: Frames, text: str) -> Frames:
-    """The frames with large white letters on a dark outline over the lower part, one line per word."""
+    """The frames with two lines of large white letters on a dark shadow over the lower part."""
     if not text:
         return frames
     height, width = frames.shape[1:3]
@@ -201,7 +201,8 @@ def _titled(frames: Frames, text: str) -> Frames:
     for frame in frames:
         for row, line in enumerate(lines):
             origin = (round(0.06 * width), round((0.62 + 0.28 * row) * height))
-            cv2.putText(frame, line, origin, font, size, (20, 20, 20), 3 * thickness, cv2.LINE_AA)
+            shadow = (origin[0] + thickness, origin[1] + thickness)
+            cv2.putText(frame, line, shadow, font, size, (20, 20, 20), thickness, cv2.LINE_AA)
             cv2.putText(frame, line, origin, font, size, (245, 245, 245), thickness, cv2.LINE_AA)
     return frames
 

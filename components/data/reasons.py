@@ -25,6 +25,7 @@ class SourceReason(StrEnum):
     TRUNCATED = "truncated"  # the data ends before the header says
     NO_VIDEO = "no_video"  # sound or subtitles only
     ZERO_LENGTH = "zero_length"
+    BAD_SIDECAR = "bad_sidecar"  # its sidecar cannot be read, so that its split is not known
     EXACT_DUPLICATE = "exact_duplicate"  # same bytes as a file that sorts before it
     CRASHED = "crashed"  # the decoder took its process down
     TIMED_OUT = "timed_out"

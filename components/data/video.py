@@ -66,6 +66,31 @@ class VideoFile:
     ) -> None:
         self.container.close()
 
+    @property
+    def declared_seconds(self) -> float:
+        """Length of the video stream as the container says, which may be wrong; 0 where it does not say."""
+        if self.stream.duration:
+            return float(self.stream.duration * self.time_base)
+        alone = len(self.container.streams) == 1  # else the length may be that of the sound
+        return self.container.duration / av.time_base if alone and self.container.duration else 0.0
+
+    def packet_times(self) -> list[float]:
+        """Sorted times of all frames from the packets, without decoding. Reads the whole file."""
+        times: list[float] = []
+        self._seek(0.0)
+        try:
+            for packet in self.container.demux(self.stream):
+                if packet.size and not packet.is_discard:
+                    known = packet.pts is not None
+                    times.append(
+                        (packet.pts - self.start) * self.time_base
+                        if known
+                        else len(times) * self.frame_seconds
+                    )
+        except av.error.FFmpegError as error:
+            raise self._undecodable(error) from None
+        return sorted(times)
+
     def frames(self) -> Iterator[TimedFrame]:
         """All frames in the order they are shown."""
         return self._frames_around(0.0)

@@ -1,0 +1,86 @@
+"""What a file is and whether it can be read to its end, found out by reading it: headers promise too much."""
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.artifacts import sha256_of
+from components.data.reasons import SourceReason
+from components.data.video import UndecodableError, VideoFile
+
+INDEXED = (".mp4", ".mov", ".m4v")  # containers made of boxes with sizes, one of which is the index
+LAST_SECONDS = 2.0  # the end of the file that is decoded
+MISSING_SECONDS = 1.0  # a declared length may be wrong by this, and by this share
+MISSING_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Facts about a file; `reason` says why it is of no use, and the facts that are not known are zero."""
+
+    digest: str  # sha256 of the bytes
+    codec: str = ""
+    width: int = 0  # pixels, as shown
+    height: int = 0
+    fps: float = 0.0  # mean over the file
+    frames: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+    detail: str = ""
+
+
+def probe(path: Path) -> Probe:
+    """Read the whole file once, and decode its beginning and its end."""
+    digest = sha256_of(path)
+    if not path.stat().st_size:
+        return Probe(digest, reason=SourceReason.ZERO_LENGTH, detail="the file is empty")
+    if path.suffix.lower() in INDEXED and (missing := _missing_box(path)):
+        return Probe(digest, reason=SourceReason.TRUNCATED, detail=missing)
+    try:
+        return _read(path, digest)
+    except UndecodableError as error:
+        return Probe(digest, reason=error.reason, detail=error.detail)
+
+
+def _missing_box(path: Path) -> str:
+    """What an MP4 or MOV file lacks at its end, or nothing; walks the top-level boxes of ISO/IEC 14496-12."""
+    length = path.stat().st_size
+    kinds: list[bytes] = []
+    with path.open("rb") as file:
+        position = 0
+        while position + 8 <= length:
+            file.seek(position)
+            size, kind = struct.unpack(">I4s", file.read(8))
+            if not kinds and kind not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+                return ""  # something else under this name: the decoder says what
+            kinds.append(kind)
+            if size == 1:
+                size = int.from_bytes(file.read(8), "big")
+            position = position + size if size >= 8 else length  # 0: to the end of the file
+    if position > length:
+        return f"ends {position - length} bytes before the end of its {kinds[-1].decode('latin-1')} box"
+    return "" if b"moov" in kinds else "its index (moov box) is missing"
+
+
+def _read(path: Path, digest: str) -> Probe:
+    """The facts from the packets of the whole file and the frames at its two ends. Raises `UndecodableError`."""
+    with VideoFile(path) as video:
+        declared = video.declared_seconds
+        times = video.packet_times()
+        if not times:
+            raise UndecodableError(SourceReason.ZERO_LENGTH, f"{path.name} holds no frame")
+        seconds = times[-1] + video.frame_seconds
+        if declared - seconds > max(MISSING_SECONDS, MISSING_SHARE * declared):
+            detail = f"{path.name} holds {seconds:.1f} s of the {declared:.1f} s it declares"
+            raise UndecodableError(SourceReason.TRUNCATED, detail)
+        first, _ = video.nearest([0.0, times[-1]], start=0.0, end=float("inf"))
+        height, width = video.shown_size(first.frame)
+        return Probe(
+            digest,
+            codec=video.stream.codec_context.name,
+            width=width,
+            height=height,
+            fps=round(len(times) / seconds, 6),
+            frames=len(times),
+            seconds=round(seconds, 6),
+        )

@@ -1,0 +1,61 @@
+"""How much of the picture is covered by text laid over it: titles, subtitles, logos in letters.
+
+No weights are needed, because overlaid text has three properties that scenes seldom have at once: strokes that are
+thin and far brighter or darker than both their sides, the same place in every frame whatever moves behind, and
+rows, in which strokes and gaps alternate.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Gray = NDArray[np.uint8]
+Mask = NDArray[np.uint8]
+
+STROKE = 0.09  # of the width: strokes are thinner than this
+CONTRAST = 36  # grey levels between a stroke and what is beside it
+STAYS = 0.25  # share of the frames in which the contrast may be lower: something bright passes behind
+GAP = 0.06  # of the width: what is closer in a row belongs to one line
+LINE_HEIGHT = (0.05, 0.35)  # of the picture's height
+LINE_WIDTH = 0.12  # of the picture's width, at least
+ALTERNATIONS = 6  # changes between stroke and gap along a line: three letters
+FILL = (0.2, 0.8)  # share of a line that is stroke
+
+
+def text_share(frames: Sequence[Gray]) -> float:
+    """Share of the picture covered by lines of text that stay in place through all frames (same size, uint8)."""
+    stack = np.stack(frames)  # (T, H, W)
+    size = max(3, round(STROKE * stack.shape[2]))
+    area = 0
+    for operation in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT):  # light strokes, dark strokes
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+        contrast = np.stack([cv2.morphologyEx(frame, operation, kernel) for frame in stack])
+        lasting = np.quantile(contrast, STAYS, axis=0)
+        strokes = (lasting > CONTRAST).astype(np.uint8)
+        area += sum(height * width for _, _, width, height in lines(strokes))
+    return area / stack[0].size
+
+
+def lines(strokes: Mask) -> list[tuple[int, int, int, int]]:
+    """Boxes (x, y, width, height) of rows of strokes that alternate as letters do. `strokes` (H, W) is 0 or 1."""
+    height, width = strokes.shape
+    bridge = np.ones((1, max(3, round(GAP * width))), dtype=np.uint8)
+    rows = cv2.morphologyEx(strokes, cv2.MORPH_CLOSE, bridge)
+    count, _, boxes, _ = cv2.connectedComponentsWithStats(rows)
+    return [tuple(map(int, box[:4])) for box in boxes[1:count] if _is_line(strokes, box)]
+
+
+def _is_line(strokes: Mask, box: NDArray[np.int32]) -> bool:
+    height, width = strokes.shape
+    left, top, wide, tall = (int(value) for value in box[:4])
+    if (
+        wide < LINE_WIDTH * width
+        or not LINE_HEIGHT[0] * height <= tall <= LINE_HEIGHT[1] * height
+        or wide < tall
+    ):
+        return False
+    inside = strokes[top : top + tall, left : left + wide].astype(np.int8)
+    changes = np.abs(np.diff(inside, axis=1)).sum(axis=1)  # per row of pixels
+    return bool(np.quantile(changes, 0.75) >= ALTERNATIONS and FILL[0] <= inside.mean() <= FILL[1])
