@@ -136,12 +136,14 @@ class QueryKeyNorm(nn.Module):
     def __init__(self, head_width: int, eps: float = 1e-6) -> None:
         super().__init__()
         self.eps = eps
-        self.weight = nn.Parameter(torch.ones(2, head_width))  # of the queries, of the keys
+        self.query = nn.Parameter(torch.ones(head_width))
+        self.key = nn.Parameter(torch.ones(head_width))
 
     def forward(self, query_key: Tensor) -> Tensor:
         x = query_key.float()
         scale = torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + self.eps)
-        return (x * scale * self.weight[:, None].float()).to(query_key.dtype)
+        weight = torch.stack((self.query, self.key)).float()
+        return (x * scale * weight[:, None]).to(query_key.dtype)
 
 
 class SelfAttention(nn.Module):

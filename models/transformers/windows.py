@@ -103,8 +103,8 @@ def group(x: Tensor, part: Partition) -> Tensor:
     """(B, T, H, W, *rest) -> (B * windows, tokens, *rest)."""
     rest = x.shape[4:]
     if any(part.padding):
-        t, h, w = part.padding
-        x = functional.pad(x, (0, 0) * len(rest) + (0, w, 0, h, 0, t))
+        frames, rows, columns = part.padding
+        x = functional.pad(x, (0, 0) * len(rest) + (0, columns, 0, rows, 0, frames))
     if any(part.shift):
         x = x.roll([-s for s in part.shift], dims=(1, 2, 3))
     (t, h, w), (a, b, c) = part.size, part.windows
@@ -123,8 +123,8 @@ def ungroup(x: Tensor, part: Partition) -> Tensor:
     if any(part.shift):
         x = x.roll(part.shift, dims=(1, 2, 3))
     if any(part.padding):
-        t, h, w = part.padding
-        x = x[:, : a * t - t, : b * h - h, : c * w - w]
+        frames, rows, columns = part.padding
+        x = x[:, : a * t - frames, : b * h - rows, : c * w - columns]
     return x
 
 
