@@ -1,14 +1,19 @@
 """The machine this process runs on. The only module that reads the environment.
 
-Nothing here may change a result: threads, places of services, how progress is shown. What changes a result is a
-parameter in `params.yaml`. (The compute precision is a parameter too; `auto` is resolved here and recorded.)
+Nothing here may change a result: threads, places of services, how progress is shown. What changes a result is
+a parameter in `params.yaml`. (The compute precision is a parameter too; `auto` is resolved here and
+recorded.)
 """
 
 import os
 import sys
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import torch
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -31,6 +36,28 @@ def parent_run_id() -> str | None:
 def is_main_process() -> bool:
     """True in the one process of a distributed stage that speaks to services: rank 0, or the only process."""
     return os.environ.get("RANK", "0") == "0"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """This process among those of a distributed stage."""
+
+    rank: int
+    local_rank: int  # on this machine
+    world_size: int
+
+
+def launch() -> Launch:
+    """Where `torchrun` put this process; alone where nothing launched it.
+
+    DeepSpeed reads the same variables, and its choice of accelerator, so they are set for a lone process.
+    """
+    import torch
+
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+    return Launch(*(int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")))
 
 
 def stage_environment(parent_run: str | None) -> dict[str, str]:
@@ -57,6 +84,13 @@ def has_fast_bf16() -> bool:
     info = Path("/proc/cpuinfo")
     flags = info.read_text() if info.exists() else ""
     return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def compute_device() -> "torch.device":
+    """The GPU where there is one, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def resolve_precision(precision: Precision) -> Literal["fp32", "bf16"]:
@@ -102,5 +136,7 @@ def describe_machine() -> list[str]:
     memory_gb = psutil.virtual_memory().total / 1e9
     lines = [f"{cpu_count()} cores, {memory_gb:.0f} GB of memory, computing in {resolve_precision('auto')}"]
     if not has_fast_bf16():
-        lines.append("no bf16 matrix units here: expect about twice the time; the estimate adapts as stages finish")
+        lines.append(
+            "no bf16 matrix units here: expect about twice the time; the estimate adapts as stages finish"
+        )
     return lines

@@ -30,6 +30,7 @@ RESOLUTIONS = {
     "4k": 8_294_400,
 }
 COVERED = 0.8  # share of a bucket's area that a clip must have (Open-Sora 1.2)
+ROUNDING = 1e-3  # of a frame: n/fps seconds are n frames, whatever floats make of it
 TOO_SMALL = "too_small"
 TOO_SHORT = "too_short"
 
@@ -114,8 +115,8 @@ def nearest_aspect(height: int, width: int, aspects: Sequence[str]) -> str:
 
 
 def available_frames(seconds: float, fps: float) -> int:
-    """Frames that `seconds` of video give at `fps`."""
-    return math.floor(seconds * fps + 1e-6)
+    """Frames that `seconds` of video give at `fps`, as `read_frames` counts them."""
+    return math.floor(seconds * fps + ROUNDING)
 
 
 def assign(height: int, width: int, frames: int, config: BucketsConfig) -> Assignment:

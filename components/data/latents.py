@@ -155,8 +155,9 @@ class LatentStore:
         """Clip, split and window of every row."""
         columns: dict[str, list[Any]] = {"clip_ids": [], "splits": [], "windows": []}
         for shard in family.shards:
-            for name, values in shard_rows(self.root / shard.file).items():
-                columns[name].extend(values)
+            stored = shard_rows(self.root / shard.file)
+            for name, values in columns.items():
+                values.extend(stored[name])
         return Rows(
             np.array(columns["clip_ids"], dtype=str),
             np.array(columns["splits"], dtype=str),

@@ -1,0 +1,158 @@
+import numpy as np
+import pytest
+import torch
+
+from components.data import encode
+from components.data.buckets import TOO_SMALL
+from components.data.clips import read_clips
+from components.data.config import BucketsConfig, EncodeConfig
+from components.data.frames import read_frames
+from components.data.latents import LatentManifest, LatentStore
+from components.data.windows import window_starts
+from components.errors import ContractError, DataQualityError
+from models.autoencoders import load_autoencoder
+from models.text import TextEncoder
+from tests.tiny_clips import SCENES, make_clips, stage_paths
+from tests.tiny_parts import tiny_codec, tiny_text
+
+INPUTS = {
+    "clips": "artifacts/clips/dedup.json",
+    "videos": "data/footage",
+    "autoencoder": "artifacts/autoencoder/stage3",
+    "text": "artifacts/text_encoder",
+}
+
+
+def config(**more):
+    buckets = {"resolutions": ("32px",), "frames": (1, 9), "aspects": ("1:1", "2:3"), "multiple": 8}
+    buckets |= {name: more.pop(name) for name in list(more) if name in buckets}
+    values = {"fps": 8, "windows": 2, "batch": 3, "shard_mb": 1} | more
+    return EncodeConfig(buckets=BucketsConfig(**buckets), **values)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("encode")
+    make_clips(folder)
+    tiny_codec().save(folder / INPUTS["autoencoder"])
+    tiny_text(folder / INPUTS["text"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def paths(root):
+    return stage_paths(root, INPUTS, {"latents": "artifacts/latents/videos.json"})
+
+
+@pytest.fixture(scope="module")
+def report(paths):
+    return encode.run(config(), paths)
+
+
+def test_every_clip_is_encoded_or_left_out_for_a_reason(report):
+    assert report.counts == {"clips": len(SCENES), "encoded": len(SCENES), "left_out": 0}
+    assert report.metrics["rows"] == 2 * 2 * len(SCENES)  # two lengths, two windows
+
+
+def test_a_row_is_what_the_autoencoder_makes_of_the_window_it_names(report, root, paths):
+    latents = LatentStore(paths.output("latents"), root=root)
+    codec = load_autoencoder(root / INPUTS["autoencoder"])
+    text = TextEncoder.from_pretrained(root / INPUTS["text"])
+    clips = {
+        clip.clip_id: clip
+        for clip in read_clips(paths.input("clips"), root=root, videos=root / "data/footage")
+    }
+    for family in latents.manifest.families:
+        rows = latents.rows(family)
+        stored, embedded, mask = latents.read(family, range(len(rows)))
+        for row in (0, len(rows) - 1):
+            clip = clips[rows.clip_ids[row]]
+            whole = read_frames(
+                clip.path,
+                clip.start_seconds,
+                clip.end_seconds,
+                fps=8,
+                height=family.height,
+                width=family.width,
+            )
+            window = whole[rows.windows[row] :][: family.frames]
+            frames = torch.from_numpy(window).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+            with torch.inference_mode():
+                expected = codec.encode(frames)[0]
+            assert torch.allclose(stored[row], expected, atol=2e-3 * float(expected.abs().max()))
+            one_text, one_mask = text.encode([clip.caption])
+            assert torch.allclose(embedded[row], one_text[0], atol=1e-2)
+            assert torch.equal(mask[row], one_mask[0])
+            assert rows.splits[row] == clip.split
+
+
+def test_rows_are_in_the_order_of_clip_and_window(report, root, paths):
+    latents = LatentStore(paths.output("latents"), root=root)
+    for family in latents.manifest.families:
+        rows = latents.rows(family)
+        order = list(zip(rows.clip_ids, rows.windows, strict=True))
+        assert order == sorted(order)
+        assert len(order) == family.rows
+
+
+def test_a_second_run_encodes_nothing_and_writes_the_same_manifest(report, root, paths):
+    before = paths.output("latents").read_bytes()
+    shards = {path: path.stat().st_mtime_ns for path in (root / "store/latents").rglob("*.safetensors")}
+    assert encode.run(config(), paths) == report
+    assert paths.output("latents").read_bytes() == before
+    assert {
+        path: path.stat().st_mtime_ns for path in (root / "store/latents").rglob("*.safetensors")
+    } == shards
+
+
+def test_a_run_that_lost_shards_makes_the_same_ones_again(report, root, paths):
+    before = paths.output("latents").read_bytes()
+    for path in sorted((root / "store/latents").rglob("*.safetensors"))[::2]:
+        path.unlink()
+    encode.run(config(), paths)
+    assert paths.output("latents").read_bytes() == before
+
+
+def test_the_manifest_carries_the_contract_of_what_made_it(report, root, paths):
+    manifest = LatentManifest.read(paths.output("latents"))
+    assert manifest.contract == load_autoencoder(root / INPUTS["autoencoder"]).contract()
+    assert manifest.text.digest == TextEncoder.from_pretrained(root / INPUTS["text"]).digest
+    assert manifest.families[0].latent_shape == (4, 5, 8, 8)
+
+
+def test_a_damaged_file_costs_its_own_clips_and_is_counted(root, paths):
+    video = root / "data/footage/video_2.mp4"
+    whole = video.read_bytes()
+    video.write_bytes(whole[: len(whole) // 3])
+    try:
+        report = encode.run(config(windows=1), paths)
+    finally:
+        video.write_bytes(whole)
+    assert report.counts == {"clips": len(SCENES), "encoded": len(SCENES) - 1, "left_out": 1}
+    assert sum(report.reasons.values()) == 1
+
+
+def test_clips_below_every_bucket_are_named_and_not_lost_in_silence(root, paths):
+    with pytest.raises(DataQualityError, match=TOO_SMALL):
+        encode.run(config(resolutions=("144p",)), paths)
+
+
+def test_a_bucket_that_the_autoencoder_cannot_divide_is_refused_before_any_work(root, paths):
+    with pytest.raises(ContractError, match="multiple of 4"):
+        encode.run(config(resolutions=("30px",), multiple=6), paths)
+
+
+@pytest.mark.parametrize(
+    ("available", "frames", "windows", "starts"),
+    [
+        (16, 9, 3, (0, 4, 7)),
+        (16, 9, 1, (3,)),
+        (9, 9, 3, (0,)),
+        (10, 9, 3, (0, 1)),
+        (8, 9, 3, ()),
+        (5, 1, 2, (0, 4)),
+    ],
+)
+def test_windows_are_spread_evenly_and_never_repeated(available, frames, windows, starts):
+    assert window_starts(available, frames, windows) == starts
+    assert all(0 <= start <= available - frames for start in np.array(starts, dtype=int))
