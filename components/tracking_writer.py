@@ -33,7 +33,9 @@ Operation = Callable[[Any, str], None]  # (MlflowClient, run id)
 def connect(root: Path) -> Any:
     """An `MlflowClient` for the workspace's tracking server and registry."""
     from mlflow import MlflowClient
+    from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # it would draw over our own
     for chatty in ("alembic", "mlflow.store.db.utils"):  # dozens of lines when a database is made
         logging.getLogger(chatty).setLevel(logging.WARNING)
     uri = runtime.tracking_uri(root)

@@ -49,6 +49,5 @@ def _fetch(root: Path, champion: Version | None, folder: Path) -> None:
     client = connect(root)
     for name in FILES:
         stored = f"evaluation/{champion.tags[EVALUATION_TAG]}/{name}"
-        client.download_artifacts(champion.run_id, stored, str(folder))
-        (folder / stored).replace(folder / name)
-    shutil.rmtree(folder / "evaluation")
+        with tempfile.TemporaryDirectory() as temporary:
+            shutil.copyfile(client.download_artifacts(champion.run_id, stored, temporary), folder / name)

@@ -16,38 +16,33 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 class TextToVideo(PythonModel):  # type: ignore[misc]
     """One MP4 (H.264) per prompt.
 
-    Parameters: `seed`, `steps`, `guidance`, `height`, `width`, `frames`, `fps`; the defaults are what the model
-    was evaluated with. Video i of a request is made with seed + i.
+    Parameters are the settings of a generation pipeline: `seed`, `steps`, `guidance_scale`, `negative_prompt`,
+    `height`, `width`, `num_frames`, `fps`; the defaults are those the model was packaged with. Video i of a
+    request is made with seed + i.
     """
 
     def load_context(self, context: PythonModelContext) -> None:
+        import torch
+
         from models.generation.pipeline import TextToVideoPipeline
 
-        self.pipeline = TextToVideoPipeline.from_pretrained(context.artifacts["pipeline"])
-        self.defaults = dict(context.model_config or {})
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.pipeline = TextToVideoPipeline.from_pretrained(context.artifacts["pipeline"], device=device)
 
     def predict(self, model_input: list[str], params: dict[str, Any] | None = None) -> list[bytes]:
-        wanted = {**self.defaults, **(params or {})}
-        videos = self.pipeline(
-            model_input,
-            height=int(wanted["height"]),
-            width=int(wanted["width"]),
-            num_frames=int(wanted["frames"]),
-            fps=int(wanted["fps"]),
-            steps=int(wanted["steps"]),
-            guidance_scale=float(wanted["guidance"]),
-            seed=int(wanted["seed"]),
-        )
-        return [to_mp4(video, int(wanted["fps"])) for video in videos]
+        changes = params or {}
+        videos = self.pipeline(model_input, **changes)
+        fps = changes.get("fps", self.pipeline.defaults.fps)
+        return [to_mp4(video, fps) for video in videos]
 
 
-def to_mp4(frames: Any, fps: int) -> bytes:
+def to_mp4(frames: Any, fps: float) -> bytes:
     """frames: uint8 (T, H, W, 3) with even sides -> a file that browsers play."""
     import av
 
     buffer = io.BytesIO()
     with av.open(buffer, mode="w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps))
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         for frame in frames:

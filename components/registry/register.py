@@ -5,20 +5,21 @@ is there, and at most attaches a newer evaluation to it.
 """
 
 import logging
-import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, infer_signature
 
 import models
-from components import runtime
 from components.artifacts import read_json, sha256_of, sha256_of_json, write_json
 from components.params import Params
 from components.provenance import git_revision, locked_digest
-from components.registry import pyfunc_model
 from components.registry.lineage import LINEAGE_FILE, build_lineage
 from components.registry.versions import (
     AUTOENCODER,
@@ -31,6 +32,7 @@ from components.registry.versions import (
 )
 from components.tracking import PARENT_TAG
 from components.tracking_writer import connect, experiment_id
+from models.generation.layout import read_settings
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,8 @@ EVALUATION = Path("artifacts/evaluate")
 VERDICT = Path("artifacts/gate/verdict.json")
 TRACKED = (PIPELINE, AUTOENCODER_FOLDER, EVALUATION, Path("artifacts/clips/dedup.json"))
 EVALUATION_TAG = "evaluation_sha256"
+MODEL_CODE = Path(__file__).with_name("pyfunc_model.py")
+FILES = "model"  # where a version's files lie in its run
 # what a serving environment needs beside `models/`, which is logged as code
 REQUIREMENTS = ("mlflow", "torch", "diffusers", "transformers", "safetensors", "einops", "numpy", "av")
 
@@ -57,14 +61,11 @@ class Candidate:
 def register_candidate(root: Path, params: Params, parent_run: str | None = None) -> dict[str, str]:
     """Register autoencoder and text-to-video model; registered name -> version. The same weights twice: one version."""
     with registry_lock(root):
-        uri = runtime.tracking_uri(root)
-        mlflow.set_tracking_uri(uri)
-        mlflow.set_registry_uri(uri)
         autoencoder = _candidate(root, AUTOENCODER, AUTOENCODER_FOLDER, params)
         first = _find(root, autoencoder) or _register_autoencoder(root, autoencoder, parent_run)
         pipeline = _candidate(root, TEXT_TO_VIDEO, PIPELINE, params)
         pipeline.tags["parent.autoencoder"] = f"{AUTOENCODER} v{first.number}"
-        second = _find(root, pipeline) or _register_pipeline(root, pipeline, params, parent_run)
+        second = _find(root, pipeline) or _register_pipeline(root, pipeline, parent_run)
         _attach_evaluation(root, second)
         for version in (first, second):
             connect(root).set_registered_model_alias(version.name, CANDIDATE, str(version.number))
@@ -87,67 +88,66 @@ def _find(root: Path, candidate: Candidate) -> Version | None:
     return found
 
 
-def _open_run(root: Path, candidate: Candidate, parent_run: str | None) -> str:
+@contextmanager
+def _registration_run(root: Path, candidate: Candidate, parent_run: str | None) -> Iterator[str]:
+    """An MLflow run that holds the version's files; its id."""
     client = connect(root)
     tags = {"kind": "registration", DIGEST_TAG: candidate.digest}
     if parent_run:
         tags[PARENT_TAG] = parent_run
     run = client.create_run(experiment_id(client, root), tags=tags, run_name=f"register {candidate.name}")
-    return str(run.info.run_id)
+    status = "FAILED"
+    try:
+        yield str(run.info.run_id)
+        status = "FINISHED"
+    finally:
+        client.set_terminated(run.info.run_id, status)
 
 
 def _register_autoencoder(root: Path, candidate: Candidate, parent_run: str | None) -> Version:
-    run_id = _open_run(root, candidate, parent_run)
-    client = connect(root)
-    client.log_artifacts(run_id, str(candidate.folder), "autoencoder")
-    source = f"{client.get_run(run_id).info.artifact_uri}/autoencoder"
-    return _create_version(root, candidate, source, run_id)
+    with _registration_run(root, candidate, parent_run) as run_id:
+        connect(root).log_artifacts(run_id, str(candidate.folder), FILES)
+        return _create_version(root, candidate, run_id)
 
 
-def _register_pipeline(root: Path, candidate: Candidate, params: Params, parent_run: str | None) -> Version:
-    run_id = _open_run(root, candidate, parent_run)
-    _log_lineage(root, run_id)
-    with mlflow.start_run(run_id=run_id):
-        logged = mlflow.pyfunc.log_model(
-            name="pipeline",
-            python_model=pyfunc_model.__file__,
-            artifacts={"pipeline": str(candidate.folder)},
-            code_paths=[str(Path(models.__file__).parent)],
-            pip_requirements=list(REQUIREMENTS),
-            model_config=_defaults(params),
-            input_example=(["a red circle moves left"], _defaults(params)),
-            metadata={DIGEST_TAG: candidate.digest},
-        )
-    return _create_version(root, candidate, logged.model_uri, run_id)
+def _register_pipeline(root: Path, candidate: Candidate, parent_run: str | None) -> Version:
+    with _registration_run(root, candidate, parent_run) as run_id, TemporaryDirectory() as temporary:
+        lineage, folder = Path(temporary) / LINEAGE_FILE, Path(temporary) / FILES
+        write_json(lineage, build_lineage(root))
+        save_pyfunc(candidate.folder, folder)
+        client = connect(root)
+        client.log_artifact(run_id, str(lineage))
+        client.log_artifacts(run_id, str(folder), FILES)
+        return _create_version(root, candidate, run_id)
 
 
-def _create_version(root: Path, candidate: Candidate, source: str, run_id: str) -> Version:
+def _create_version(root: Path, candidate: Candidate, run_id: str) -> Version:
     """The version appears with all its tags at once, so one without a digest cannot be left behind."""
-    created = mlflow.register_model(source, candidate.name, tags=candidate.tags)
-    connect(root).set_terminated(run_id)
+    client = connect(root)
+    try:
+        client.create_registered_model(candidate.name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    source = f"{client.get_run(run_id).info.artifact_uri}/{FILES}"
+    created = client.create_model_version(candidate.name, source, run_id, candidate.tags)
     log.info("registered %s v%s", candidate.name, created.version)
     return Version(candidate.name, int(created.version), run_id, dict(candidate.tags), ())
 
 
-def _defaults(params: Params) -> dict[str, Any]:
-    """Sampling as the model was evaluated."""
-    protocol = params.evaluate
-    return {
-        "height": protocol.height,
-        "width": protocol.width,
-        "frames": protocol.frames,
-        "fps": protocol.fps,
-        "steps": protocol.sampler.steps,
-        "guidance": float(protocol.sampler.guidance),
-        "seed": 0,
-    }
-
-
-def _log_lineage(root: Path, run_id: str) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / LINEAGE_FILE
-        write_json(path, build_lineage(root))
-        connect(root).log_artifact(run_id, str(path))
+def save_pyfunc(pipeline: Path, folder: Path) -> None:
+    """Write the pipeline as an MLflow model that needs nothing of this repository: its code goes with it."""
+    mlflow.pyfunc.save_model(
+        str(folder),
+        python_model=str(MODEL_CODE),
+        artifacts={"pipeline": str(pipeline)},
+        code_paths=[str(Path(models.__file__).parent)],
+        pip_requirements=list(REQUIREMENTS),
+    )
+    _, defaults = read_settings(pipeline)
+    described = Model.load(str(folder))
+    described.signature.params = infer_signature(params=asdict(defaults)).params
+    described.save(str(folder / "MLmodel"))
 
 
 def _attach_evaluation(root: Path, version: Version) -> None:

@@ -7,15 +7,16 @@ another way than the champion's, decide nothing.
 """
 
 from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 
+from components.evaluation.frechet import frechet_distance
 from components.evaluation.record import Metric
 from components.registry.config import GateConfig
 from components.registry.policy.contestant import Contestant
 from components.registry.policy.floors import floor_findings, needed_metrics, not_applicable
 from components.registry.policy.statistics import (
-    FrechetDistance,
     MeanDifference,
     PermutationResult,
     mean_difference,
@@ -61,6 +62,9 @@ def _unusable(candidate: Contestant, policy: GateConfig, *, compared: bool) -> I
             found = candidate.record.metrics.get(metric)
             said = "missing" if found is None else "not a number"
             yield Finding(metric, "evidence", Status.FAILED, f"{metric} of the candidate is {said}")
+    if not np.isfinite(candidate.generated).all():
+        reason = "the features of the candidate's videos are not finite"
+        yield Finding(DISTANCE, "evidence", Status.FAILED, reason)
 
 
 def _too_few(candidate: Contestant, policy: GateConfig) -> Iterable[Finding]:
@@ -133,7 +137,7 @@ def _permuted(candidate: Contestant, champion: Contestant, policy: GateConfig) -
     return permutation_test(
         candidate.generated,
         champion.generated,
-        FrechetDistance(candidate.reference),
+        partial(frechet_distance, candidate.reference),
         permutations=policy.permutations,
         seed=policy.seed,
     )

@@ -38,40 +38,6 @@ class MeanDifference:
     upper: float
 
 
-class FrechetDistance:
-    """Frechet distance of a set of features to a fixed reference set, both as Gaussians.
-
-    |m1 - m2|^2 + tr(S1 + S2 - 2 sqrt(S1 S2)), in float64 from centred features with N - 1; the trace of the
-    root is the sum of the roots of the eigenvalues of r S2 r, r = sqrt(S1) of the reference.
-    """
-
-    def __init__(self, reference: Array) -> None:
-        """`reference`: (N, D). Raises `ValueError` for fewer than two rows."""
-        self.mean, covariance = _moments(reference)
-        values, vectors = np.linalg.eigh(covariance)
-        roots = np.sqrt(np.clip(values, 0.0, None))
-        self.root = (vectors * roots) @ vectors.T
-        self.trace = float(np.trace(covariance))
-
-    def __call__(self, features: Array) -> float:
-        """`features`: (N, D) of the same D. Raises `ValueError` for fewer than two rows."""
-        mean, covariance = _moments(features)
-        product = self.root @ covariance @ self.root
-        values = np.linalg.eigvalsh((product + product.T) / 2)
-        overlap = float(np.sqrt(np.clip(values, 0.0, None)).sum())
-        shift = float(np.square(mean - self.mean).sum())
-        return max(shift + self.trace + float(np.trace(covariance)) - 2 * overlap, 0.0)
-
-
-def _moments(features: Array) -> tuple[Array, Array]:
-    features = np.asarray(features, dtype=np.float64)
-    if features.ndim != 2 or len(features) < 2:
-        raise ValueError(f"a covariance needs a table of two rows or more, not shape {features.shape}")
-    mean = features.mean(axis=0)
-    centred = features - mean
-    return mean, centred.T @ centred / (len(features) - 1)
-
-
 def permutation_test(
     candidate: Array, champion: Array, distance: Distance, *, permutations: int, seed: int
 ) -> PermutationResult:

@@ -1,0 +1,207 @@
+"""The gate's decisions: what promotes, what rejects, and what it refuses to decide."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from components.registry.config import FloorsConfig, GateConfig
+from components.registry.policy.contestant import Contestant
+from components.registry.policy.decide import decide
+from components.registry.policy.verdict import Decision, Status
+from tests.components.registry.contestants import FEATURES, contestant, with_metric
+
+FLOORS = FloorsConfig(
+    max_toy_fvd_share_of_untrained=0.5,
+    min_colour_accuracy=3.0,
+    min_motion_accuracy=3.0,
+    min_motion_energy=0.002,
+    min_reconstruction_psnr=20.0,
+)
+POLICY = GateConfig(
+    baseline="baseline",
+    primary="toy_fvd",
+    min_samples=64,
+    alpha=0.05,
+    permutations=99,
+    bootstrap=200,
+    seed=5,
+    margins={"colour_accuracy": 0.1, "validation_loss": 0.05},
+    floors=FLOORS,
+)
+
+
+def shifted(seed: int, damage: float) -> Contestant:
+    """A model whose features are off by `damage` standard deviations along one axis."""
+    return contestant(f"model-{seed}-{damage}", seed=seed, damage=damage)
+
+
+def test_a_clearly_better_model_is_promoted():
+    verdict = decide(shifted(1, 0.0), shifted(2, 2.0), POLICY)
+    assert verdict.decision is Decision.PROMOTE
+    assert "is better" in verdict.reason
+
+
+def test_a_clearly_worse_model_is_rejected():
+    verdict = decide(shifted(1, 2.0), shifted(2, 0.0), POLICY)
+    assert verdict.decision is Decision.REJECT
+    assert "toy_fvd" in verdict.reason
+
+
+def test_equal_models_are_promoted_in_at_most_seven_percent_of_trials():
+    policy = POLICY.model_copy(update={"margins": {}, "permutations": 39})
+    promoted = sum(
+        decide(shifted(2 * trial, 0.5), shifted(2 * trial + 1, 0.5), policy).decision is Decision.PROMOTE
+        for trial in range(200)
+    )
+    assert promoted <= 14
+
+
+def test_a_model_that_repeats_itself_for_a_quarter_of_the_prompts_is_rejected():
+    for seed in range(10):
+        honest = shifted(seed, 0.0)
+        repeated = honest.generated.copy()
+        repeated[: len(repeated) // 4] = repeated[0]
+        candidate = replace(contestant("repeats", seed=seed), generated=repeated)
+        assert decide(candidate, honest, POLICY).decision is Decision.REJECT
+
+
+def test_the_first_model_is_promoted_by_the_floors_alone():
+    verdict = decide(shifted(1, 0.0), None, POLICY)
+    assert verdict.decision is Decision.PROMOTE
+    assert {finding.kind for finding in verdict.findings} == {"floor"}
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"),
+    [
+        ("colour_accuracy", 0.7),
+        ("motion_accuracy", 0.7),
+        ("motion_energy", 0.001),
+        ("reconstruction_psnr", 19.0),
+    ],
+)
+def test_each_floor_rejects_even_without_a_champion(metric, value):
+    verdict = decide(with_metric(shifted(1, 0.0), metric, value=value), None, POLICY)
+    assert verdict.decision is Decision.REJECT
+    assert metric in verdict.reason
+
+
+def test_a_distance_near_that_of_an_untrained_model_is_rejected():
+    verdict = decide(with_metric(shifted(1, 0.0), "toy_fvd_untrained", value=0.01), None, POLICY)
+    assert verdict.decision is Decision.REJECT
+    assert "max_toy_fvd_share_of_untrained" in verdict.reason
+
+
+def test_a_floor_that_is_null_is_not_asked():
+    floors = FLOORS.model_copy(update={"min_colour_accuracy": None})
+    candidate = with_metric(shifted(1, 0.0), "colour_accuracy", value=0.1)
+    assert decide(candidate, None, POLICY.model_copy(update={"floors": floors})).decision is Decision.PROMOTE
+
+
+def test_prompts_without_colours_need_no_colour_accuracy():
+    candidate, champion = shifted(1, 0.0), shifted(2, 2.0)
+    silent = [
+        with_metric(side, "colour_accuracy", value=None, n=0, per_item={}, chance=None)
+        for side in (candidate, champion)
+    ]
+    verdict = decide(silent[0], silent[1], POLICY)
+    assert verdict.decision is Decision.PROMOTE
+    assert all(finding.metric != "colour_accuracy" for finding in verdict.findings)
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
+@pytest.mark.parametrize("metric", ["toy_fvd", "colour_accuracy", "validation_loss"])
+def test_a_number_that_is_none_or_not_finite_fails_closed(metric, value):
+    verdict = decide(with_metric(shifted(1, 0.0), metric, value=value), shifted(2, 2.0), POLICY)
+    assert verdict.decision is Decision.REJECT
+    assert f"{metric} of the candidate is not a number" in verdict.reason
+
+
+def test_features_that_are_not_finite_fail_closed():
+    candidate = shifted(1, 0.0)
+    candidate.generated[3, 2] = float("nan")
+    verdict = decide(candidate, shifted(2, 2.0), POLICY)
+    assert verdict.decision is Decision.REJECT
+    assert "not finite" in verdict.reason
+
+
+def test_a_missing_metric_fails_closed():
+    candidate = shifted(1, 0.0)
+    metrics = {name: metric for name, metric in candidate.record.metrics.items() if name != "validation_loss"}
+    candidate = replace(candidate, record=replace(candidate.record, metrics=metrics))
+    verdict = decide(candidate, shifted(2, 2.0), POLICY)
+    assert verdict.decision is Decision.REJECT
+    assert "validation_loss of the candidate is missing" in verdict.reason
+
+
+def test_too_few_samples_decide_nothing_even_if_a_floor_is_missed():
+    candidate = with_metric(contestant("few", seed=1, samples=32), "motion_energy", value=0.0)
+    verdict = decide(candidate, contestant("old", seed=2, samples=32), POLICY)
+    assert verdict.decision is Decision.INCONCLUSIVE
+    assert "64 are needed" in verdict.reason
+
+
+def test_another_metric_identity_decides_nothing_and_names_both():
+    champion = with_metric(shifted(2, 2.0), "toy_fvd", identity="toy_fvd@old")
+    verdict = decide(shifted(1, 0.0), champion, POLICY)
+    assert verdict.decision is Decision.INCONCLUSIVE
+    assert "toy_fvd@test" in verdict.reason
+    assert "toy_fvd@old" in verdict.reason
+    assert "evaluate the champion again" in verdict.reason
+
+
+def test_a_champion_without_a_number_decides_nothing():
+    champion = with_metric(shifted(2, 2.0), "validation_loss", value=None)
+    assert decide(shifted(1, 0.0), champion, POLICY).decision is Decision.INCONCLUSIVE
+
+
+def test_the_champion_itself_is_not_promoted_again():
+    model = shifted(1, 0.0)
+    verdict = decide(model, model, POLICY)
+    assert verdict.decision is Decision.INCONCLUSIVE
+    assert "the champion itself" in verdict.reason
+
+
+def test_a_better_distance_with_a_loss_beyond_the_margin_is_rejected():
+    candidate = shifted(1, 0.0)
+    loss = candidate.record.metrics["validation_loss"]
+    worse = {key: score + 0.2 for key, score in loss.per_item.items()}
+    candidate = with_metric(candidate, "validation_loss", value=loss.value + 0.2, per_item=worse)
+    verdict = decide(candidate, shifted(2, 2.0), POLICY)
+    assert verdict.decision is Decision.REJECT
+    statuses = {finding.metric: finding.status for finding in verdict.findings if finding.kind != "floor"}
+    assert statuses["toy_fvd"] is Status.PASSED
+    assert statuses["validation_loss"] is Status.FAILED
+
+
+def test_a_mean_can_be_the_primary_metric():
+    policy = POLICY.model_copy(update={"primary": "validation_loss", "margins": {}})
+    candidate, champion = shifted(1, 0.0), shifted(2, 0.0)
+    loss = champion.record.metrics["validation_loss"]
+    better = {key: score - 0.01 for key, score in loss.per_item.items()}
+    candidate = with_metric(candidate, "validation_loss", value=loss.value - 0.01, per_item=better)
+    assert decide(candidate, champion, policy).decision is Decision.PROMOTE
+    assert decide(champion, candidate, policy).decision is Decision.REJECT
+
+
+def test_the_verdict_does_not_depend_on_the_order_of_the_metrics():
+    candidate, champion = shifted(1, 0.0), shifted(2, 1.0)
+    turned = replace(
+        candidate, record=replace(candidate.record, metrics=dict(reversed(candidate.record.metrics.items())))
+    )
+    assert decide(candidate, champion, POLICY) == decide(turned, champion, POLICY)
+
+
+def test_more_features_than_samples_still_give_a_verdict():
+    wide = np.random.default_rng(0)
+    sides = [
+        replace(
+            contestant(name, seed=seed),
+            generated=wide.normal(size=(64, 3 * FEATURES * 8)),
+            reference=wide.normal(size=(64, 3 * FEATURES * 8)),
+        )
+        for name, seed in (("a", 1), ("b", 2))
+    ]
+    policy = POLICY.model_copy(update={"permutations": 9, "margins": {}})
+    assert decide(sides[0], sides[1], policy).decision is not Decision.PROMOTE

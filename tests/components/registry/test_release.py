@@ -1,0 +1,198 @@
+"""Register, promote and fetch back, through a real MLflow on SQLite."""
+
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import av
+import mlflow
+import pytest
+
+from components.artifacts import sha256_of
+from components.errors import ContractError, UserError
+from components.registry.baseline import sync_baseline
+from components.registry.history import HISTORY, read_history
+from components.registry.lineage import versions_that_saw
+from components.registry.promote import PromotionRefusedError, promote_by_verdict, rollback
+from components.registry.register import register_candidate
+from components.registry.versions import AUTOENCODER, TEXT_TO_VIDEO, versions, with_alias
+from components.tracking_writer import connect
+from tests.components.registry.contestants import contestant
+from tests.components.registry.release_files import judge, make_release, write_evaluation
+
+
+def champion(root: Path) -> int | None:
+    found = with_alias(root, TEXT_TO_VIDEO, "champion")
+    return found.number if found else None
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory):
+    """An MLflow database with its tables, which take seconds to make."""
+    root = tmp_path_factory.mktemp("empty")
+    connect(root).search_experiments()
+    return root / "mlflow.db"
+
+
+@pytest.fixture
+def root(tmp_path, empty_database):
+    """A workspace with a registry of its own."""
+    shutil.copyfile(empty_database, tmp_path / "mlflow.db")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory, empty_database):
+    """A workspace whose first model is champion."""
+    root = tmp_path_factory.mktemp("released")
+    shutil.copyfile(empty_database, root / "mlflow.db")
+    params = make_release(root)
+    promote_by_verdict(root, params, register_candidate(root, params))
+    return root, params
+
+
+def test_the_champion_generates_videos_through_pyfunc(released, monkeypatch):
+    root, _ = released
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
+    model = mlflow.pyfunc.load_model(f"models:/{TEXT_TO_VIDEO}@champion")
+    prompts = ["a red circle moves left", "a blue square moves up"]
+    videos = model.predict(prompts, params={"seed": 3, "num_frames": 9})
+    assert len(videos) == 2
+    path = root / "one.mp4"
+    path.write_bytes(videos[0])
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert [frame.shape for frame in frames] == [(16, 16, 3)] * 9
+    assert model.predict(prompts, params={"seed": 3, "num_frames": 9}) == videos
+
+
+def test_the_same_weights_are_registered_once(released):
+    root, params = released
+    numbers = register_candidate(root, params)
+    assert numbers == {AUTOENCODER: "1", TEXT_TO_VIDEO: "1"}
+    assert len(versions(root, TEXT_TO_VIDEO)) == 1
+
+
+def test_a_repeated_release_changes_nothing(released):
+    root, params = released
+    before = (root / HISTORY).read_bytes()
+    assert "already" in promote_by_verdict(root, params, {AUTOENCODER: "1", TEXT_TO_VIDEO: "1"})
+    assert (root / HISTORY).read_bytes() == before
+    assert not sync_baseline(root, params)
+
+
+def test_a_version_says_what_it_is_made_of(released):
+    root, _ = released
+    version = with_alias(root, TEXT_TO_VIDEO, "champion")
+    assert version.digest == sha256_of(root / "artifacts/pipeline")
+    assert version.tags["verdict"] == "promote"
+    assert version.tags["metric.toy_fvd"] == "toy_fvd@test"
+    assert version.tags["parent.autoencoder"] == f"{AUTOENCODER} v1"
+    assert with_alias(root, AUTOENCODER, "champion").number == 1
+
+
+def test_lineage_answers_which_versions_saw_a_clip_a_source_and_a_licence(released):
+    root, _ = released
+    (seen,) = versions_that_saw(root, source="one.mp4")
+    assert (seen.version.number, seen.split, seen.clips) == (1, "train", ("a0", "a1"))
+    (seen,) = versions_that_saw(root, licence="proprietary")
+    assert (seen.split, seen.clips) == ("validation", ("b0",))
+    assert versions_that_saw(root, clip="a2") == []  # a duplicate that was dropped
+    assert versions_that_saw(root, clip="a1")[0].clips == ("a1",)
+
+
+def test_a_better_model_takes_over_and_a_rollback_gives_back(root):
+    first = make_release(root, seed=1, damage=1.5)
+    promote_by_verdict(root, first, register_candidate(root, first))
+    second = make_release(root, seed=2, damage=0.0)
+    assert sync_baseline(root, second)
+    assert judge(root, second).startswith("promote")
+    said = promote_by_verdict(root, second, register_candidate(root, second))
+    assert "in place of v1" in said
+    assert champion(root) == 2
+    assert with_alias(root, TEXT_TO_VIDEO, "previous").number == 1
+    assert not sync_baseline(root, second), "a second run must find nothing to do"
+    rollback(root, "flicker seen by a user")
+    assert champion(root) == 1
+    assert [entry["event"] for entry in read_history(root)] == ["promoted", "promoted", "rolled back to"]
+
+
+def test_a_model_that_is_not_better_stays_a_candidate(root):
+    params = make_release(root, seed=1, damage=0.0)
+    promote_by_verdict(root, params, register_candidate(root, params))
+    params = make_release(root, seed=2, damage=1.0)
+    sync_baseline(root, params)
+    assert judge(root, params).startswith("reject")
+    numbers = register_candidate(root, params)
+    assert "stays a candidate" in promote_by_verdict(root, params, numbers)
+    promote_by_verdict(root, params, numbers)
+    assert champion(root) == 1
+    assert with_alias(root, TEXT_TO_VIDEO, "candidate").number == 2
+    assert [entry["event"] for entry in read_history(root)] == ["promoted", "kept back"]
+
+
+def test_a_verdict_about_another_model_promotes_nothing(root):
+    params = make_release(root)
+    numbers = register_candidate(root, params)
+    write_evaluation(root / "artifacts/evaluate", contestant("another model", seed=0))
+    judge(root, params)
+    with pytest.raises(PromotionRefusedError, match="about the model another"):
+        promote_by_verdict(root, params, numbers)
+    assert champion(root) is None
+
+
+def test_of_two_promotions_at_once_one_wins_and_the_other_is_refused(root):
+    """Both verdicts were reached with no champion; the second to come finds one."""
+    workspaces = []
+    for seed in (1, 2):
+        params = make_release(root, seed=seed)
+        numbers = register_candidate(root, params)
+        verdict = (root / "artifacts/gate/verdict.json").read_bytes()
+        workspaces.append((numbers, verdict))
+    outcomes: list[str] = []
+
+    def release(numbers: dict[str, str], verdict: bytes) -> None:
+        own = root / f"clone-{numbers[TEXT_TO_VIDEO]}"
+        (own / "artifacts/gate").mkdir(parents=True)
+        (own / "artifacts/gate/verdict.json").write_bytes(verdict)
+        for shared in ("mlflow.db", "registry"):
+            (own / shared).symlink_to(root / shared)
+        try:
+            outcomes.append(promote_by_verdict(own, params, numbers))
+        except PromotionRefusedError as error:
+            outcomes.append(f"refused: {error}")
+
+    threads = [threading.Thread(target=release, args=workspace) for workspace in workspaces]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum("is the champion now" in outcome for outcome in outcomes) == 1
+    assert sum("judge again" in outcome for outcome in outcomes) == 1
+    assert champion(root) in (1, 2)
+    assert len(read_history(root)) == 1
+
+
+def test_going_back_without_a_previous_champion_is_a_clear_error(root):
+    with pytest.raises(UserError, match="no previous champion"):
+        rollback(root, "no reason")
+
+
+def test_a_changed_line_of_the_history_is_found(released, tmp_path):
+    root, _ = released
+    copy = tmp_path / HISTORY
+    copy.parent.mkdir()
+    lines = (root / HISTORY).read_text().splitlines()
+    forged = json.dumps({**json.loads(lines[0]), "reason": "because"}, sort_keys=True)
+    copy.write_text("\n".join([forged, lines[0]]) + "\n")
+    with pytest.raises(ContractError, match="line 2"):
+        read_history(tmp_path)
+
+
+def test_registration_leaves_no_run_open(released):
+    root, _ = released
+    client = connect(root)
+    experiment = client.get_experiment_by_name("reelforge")
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED"}
