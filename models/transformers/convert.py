@@ -137,23 +137,31 @@ def grow(
         raise ValueError(
             f"cannot change {', '.join(refused)} of a trained model; possible: {', '.join(GROWABLE)}"
         )
-    source = dict(model.config)
+    source = public(model.config)
     target = build({**source, **config_changes}, seed)
     old, fresh = model.state_dict(), target.state_dict()
     dropped = {name: "not in the new configuration" for name in old if name not in fresh}
     kept = {name: value for name, value in old.items() if name in fresh}
     state, report = fit(kept, source, target, dropped=dropped)
     target.load_state_dict(state)
-    target.to(device=model.device, dtype=model.dtype).train(model.training)
-    return target, report
+    torch.nn.Module.to(target, model.device, model.dtype)  # diffusers' own `to` warns of an empty list
+    return target.train(model.training), report
 
 
 def build(config: Mapping[str, Any], seed: int = 0) -> VideoTransformer:
     """A freshly initialised model; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: VideoTransformer = VideoTransformer.from_config(dict(config))
+        model: VideoTransformer = VideoTransformer(**public(config))
     return model
+
+
+def public(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a configuration without those that diffusers adds for itself.
+
+    One of them lists the keys that were left at their default, and makes diffusers ignore later changes to them.
+    """
+    return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
 def _require_same(source: Mapping[str, Any], target: Mapping[str, Any], keys: tuple[str, ...]) -> None:

@@ -29,5 +29,5 @@ def preset(name: str, **changes: Any) -> VideoTransformer:
     """A freshly initialised model of a preset, with some keys changed. Raises `ValueError` listing the names."""
     if name not in PRESETS:
         raise ValueError(f"there is no transformer preset `{name}`; presets: {', '.join(PRESETS)}")
-    model: VideoTransformer = VideoTransformer.from_config({**PRESETS[name], **changes})
+    model: VideoTransformer = VideoTransformer(**{**PRESETS[name], **changes})
     return model

@@ -78,7 +78,10 @@ def test_saving_and_loading_keeps_the_output_and_the_configuration(tmp_path: Pat
     model = small(qk_norm=False)
     model.save_pretrained(tmp_path)
     again = VideoTransformer.from_pretrained(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "diffusion_pytorch_model.safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "config.json",
+        "diffusion_pytorch_model.safetensors",
+    }
     assert torch.equal(again(**batch()), model(**batch()))
     assert not again.config.qk_norm
 

@@ -83,12 +83,16 @@ def test_windows_that_tile_the_grid_build_no_mask(window: Window, monkeypatch: p
     attend(*operands(GRID), window)
 
 
-def test_a_long_causal_sequence_runs_frame_by_frame_and_equals_the_definition(monkeypatch: pytest.MonkeyPatch):
+def test_a_long_causal_sequence_runs_frame_by_frame_and_equals_the_definition(
+    monkeypatch: pytest.MonkeyPatch,
+):
     monkeypatch.setattr(attention, "FRAMEWISE_TOKENS", 16)
     monkeypatch.setattr(attention, "score_bias", None)
     window = Window(size=(None, None, None), causal=True)
     tensors = operands(GRID)
-    torch.testing.assert_close(attend(*tensors, window).double(), dense(*tensors, window), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        attend(*tensors, window).double(), dense(*tensors, window), atol=1e-5, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("window", WINDOWS, ids=name_of)
