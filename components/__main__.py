@@ -1,11 +1,11 @@
-"""`python -m components STAGE`: what every `cmd` in `dvc.yaml` calls. Exit code 2 is a user's error."""
+"""`python -m components STAGE`: what every `cmd` in `dvc.yaml` calls. Exit code 2 is a user's error, 130 or 143 a stop."""
 
 import argparse
 import logging
 import sys
 from pathlib import Path
 
-from components.errors import UserError
+from components.errors import Interruption, UserError
 from components.stages import STAGES, execute
 
 
@@ -20,6 +20,9 @@ def main() -> int:
     except UserError as error:
         print(f"{arguments.stage}: {error}", file=sys.stderr)
         return 2
+    except Interruption as stopped:
+        print(f"{arguments.stage}: {stopped}", file=sys.stderr)
+        return stopped.exit_code
     return 0
 
 

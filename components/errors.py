@@ -15,3 +15,15 @@ class DataQualityError(UserError):
 
 class ContractError(UserError):
     """A stage was handed something made by other weights, another recipe or another geometry."""
+
+
+class Interruption(KeyboardInterrupt):  # noqa: N818  # no error: nothing is wrong, and nothing is lost
+    """Work was stopped on request after what is done so far was saved; the message says how to go on.
+
+    The command line leaves with `exit_code`, which is 128 + the signal. A `KeyboardInterrupt`, so that no
+    handler of ordinary errors takes it for a failure.
+    """
+
+    def __init__(self, message: str, *, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -1,0 +1,248 @@
+"""The training loop of every stage: steps, average, log lines, curve, checkpoints, and a clean way to stop.
+
+A run that was cut at any moment and started again ends with the same weights, bit for bit in float32 on one
+process: batches and random numbers follow from (seed, position), and everything else is in the checkpoint.
+"""
+
+import hashlib
+import logging
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from math import isfinite
+
+import torch
+
+from components import runtime, tracking
+from components.artifacts import StagePaths
+from components.errors import Interruption, UserError
+from components.progress import progress
+from components.training.checkpoint import Checkpoints, Progress
+from components.training.config import LoopConfig
+from components.training.curves import Curve, Row, Window
+from components.training.ema import Ema
+from components.training.engine import Engine
+from components.training.interrupts import StopRequest, stop_requests
+from components.training.program import Program, StepResult
+from components.training.schedule import learning_rate
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training run came to. `first` and `last` are rows of the curve: means over `log_steps` steps."""
+
+    steps: int
+    resumed_at: int  # 0: ran from the start
+    first: Row
+    last: Row
+    steps_per_second: float  # of this process; not the same twice
+    parameters: int  # trained ones
+
+    def metrics(self) -> dict[str, float]:
+        """For the stage's report: what is equal in every run of the same inputs."""
+        return {
+            "steps": self.steps,
+            "parameters": self.parameters,
+            "first_loss": self.first.loss,
+            "loss": self.last.loss,
+            "grad_norm": self.last.grad_norm,
+        }
+
+
+def train(
+    program: Program, config: LoopConfig, paths: StagePaths, *, fingerprint: str, title: str
+) -> TrainResult:
+    """Train `program.module`, which holds the averaged weights afterwards, and write `paths.output("curve")`.
+
+    Goes on from the newest checkpoint with the same fingerprint. Checkpoints stay until the caller, having
+    written its outputs, calls `remove_checkpoints`. Raises `UserError` at a loss or gradient that is not
+    finite, before the weights are touched, and `Interruption` after SIGINT or SIGTERM and a checkpoint.
+    """
+    run = _Run(program, config, paths, fingerprint, title)
+    with stop_requests() as request:
+        run.to_the_end(request)
+    return run.finish()
+
+
+def seed_of(seed: int, position: int) -> int:
+    """Seed of the random numbers at a position, unrelated to those of its neighbours."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{position}".encode()).digest()[:8], "big") >> 1
+
+
+class _Run:
+    """One run of a stage."""
+
+    def __init__(
+        self, program: Program, config: LoopConfig, paths: StagePaths, fingerprint: str, title: str
+    ) -> None:
+        self.program, self.config, self.paths, self.title = program, config, paths, title
+        self.parameters = sum(p.numel() for p in program.module.parameters() if p.requires_grad)
+        self.engine = Engine(program.module, config)  # under ZeRO 3 parameters are shards from here on
+        self.ema = Ema(self.engine.weights(), config.ema)
+        self.checkpoints = Checkpoints(paths.checkpoints, fingerprint)
+        if self.engine.is_main:
+            self.checkpoints.clear_others()
+        self.engine.barrier()
+        newest = self.checkpoints.newest()
+        at = self.checkpoints.load(newest, self.engine, self.ema) if newest else Progress(0, {})
+        self.step = self.resumed_at = at.step
+        self.window = Window(at.window)
+        self.curve = (
+            Curve(paths.checkpoints / "curve.jsonl", resume_at=at.step) if self.engine.is_main else None
+        )
+        self.clock = _Clock()
+        log.info(
+            "%s: %s parameters, %s, ZeRO %d, %s",
+            title,
+            f"{self.parameters:,}",
+            runtime.resolve_precision(config.precision),
+            config.zero_stage,
+            f"resuming at step {at.step}/{config.steps}" if newest else f"{config.steps} steps",
+        )
+
+    def to_the_end(self, request: StopRequest) -> None:
+        shown = self.engine.is_main and runtime.progress_style() != "lines"  # the log has lines of its own
+        total = self.config.steps
+        with progress(self.title, total) if shown else nullcontext(_no_bar) as advance:
+            advance(self.step)
+            while self.step < total:
+                loss = self.optimizer_step()
+                advance(text=f"loss {loss:.4g}")
+                if self._stop_asked(request):
+                    self._leave(request)
+                if self.step % self.config.checkpoint_steps == 0 or self.step == total:
+                    self.save()
+
+    def optimizer_step(self) -> float:
+        """One step of the optimizer over `accumulation` batches per process; returns the mean loss."""
+        started = time.perf_counter()
+        lr = learning_rate(self.config.optimizer, self.step, self.config.steps)
+        results: list[StepResult] = []
+        norm = 0.0
+        for micro in range(self.config.accumulation):
+            results.append(self._forward(micro))
+            self.engine.backward(results[-1].loss)
+            last = micro + 1 == self.config.accumulation
+            if last:
+                self._refuse_if_broken(results, norm)  # before the optimizer sees it
+            norm = self.engine.step(lr=lr, last=last)
+        self._refuse_if_broken(results, norm)
+        self.ema.update(self.engine.weights(), self.step)
+        self.step += 1
+        values = _means(results)
+        self.window.add({**values, "grad_norm": norm})
+        self.clock.add(time.perf_counter() - started, sum(result.wait_seconds for result in results))
+        if self.step % self.config.log_steps == 0 or self.step == self.config.steps:
+            self._log(lr)
+        return values["loss"]
+
+    def _forward(self, micro: int) -> StepResult:
+        launch = self.engine.launch
+        batch = self.step * self.config.accumulation + micro
+        position = batch * launch.world_size + launch.rank
+        seed = seed_of(self.config.seed, position)
+        torch.manual_seed(seed)  # for dropout; what a program draws comes from the generator
+        return self.program.step(self.engine.module, position, torch.Generator().manual_seed(seed))
+
+    def _refuse_if_broken(self, results: list[StepResult], norm: float) -> None:
+        losses = [float(result.loss.detach()) for result in results]
+        if isfinite(sum(losses)) and isfinite(norm):
+            return
+        clips = sorted({clip for result in results for clip in result.clip_ids})
+        raise UserError(
+            f"{self.title}: step {self.step + 1} has loss {sum(losses) / len(losses):.4g} and gradient norm {norm:.4g};"
+            f" the weights were not changed. Clips of this step: {', '.join(clips) or 'not named'}."
+            " Look at these clips, lower `optimizer.lr`, or set `precision: fp32`; the stage goes on from its"
+            " last checkpoint"
+        )
+
+    def _log(self, lr: float) -> None:
+        taken = self.window.take()
+        means = dict(zip(taken, self.engine.mean(list(taken.values())), strict=True))
+        pace = self.clock.take()
+        if self.curve is None:
+            return
+        row = Row(self.step, means["loss"], means["grad_norm"], lr)
+        self.curve.append(row)
+        left = (self.config.steps - self.step) * pace.step_seconds
+        log.info(
+            "step %d/%d  loss %.4g  |g| %.2f  lr %.1e  %.1f steps/s  data %.0f%%  eta %.0f s",
+            *(self.step, self.config.steps, row.loss, row.grad_norm, lr),
+            *(1 / pace.step_seconds, 100 * pace.wait_seconds / pace.step_seconds, left),
+        )
+        values = {f"train/{name}": value for name, value in means.items()}
+        perf = {"perf/step_time_sec": pace.step_seconds, "data/wait_sec": pace.wait_seconds}
+        tracking.log_metrics({**values, "train/lr": lr, **perf}, self.step)
+
+    def save(self) -> None:
+        self.checkpoints.save(self.engine, self.ema, Progress(self.step, self.window.state()))
+
+    def _stop_asked(self, request: StopRequest) -> bool:
+        """True on all processes as soon as one was asked."""
+        return self.engine.mean([float(request.signal is not None)])[0] > 0
+
+    def _leave(self, request: StopRequest) -> None:
+        self.save()
+        number = request.signal or 15
+        raise Interruption(
+            f"stopped at step {self.step}/{self.config.steps} on request; the checkpoint is in"
+            f" {self.paths.checkpoints}. Start the same stage again to go on from there",
+            exit_code=128 + number,
+        )
+
+    def finish(self) -> TrainResult:
+        self.engine.release(self.ema.weights)
+        if self.curve is None:  # another process has written it
+            empty = Row(self.step, 0.0, 0.0, 0.0)
+            return TrainResult(self.step, self.resumed_at, empty, empty, self.clock.rate(), self.parameters)
+        self.curve.write_csv(self.paths.output("curve"))
+        first, last = self.curve.rows[0], self.curve.rows[-1]
+        return TrainResult(self.step, self.resumed_at, first, last, self.clock.rate(), self.parameters)
+
+
+def _means(results: list[StepResult]) -> dict[str, float]:
+    """Mean loss and metrics of the batches of one step."""
+    totals: dict[str, float] = {}
+    for result in results:
+        for name, value in {"loss": result.loss, **result.metrics}.items():
+            number = float(value.detach()) if isinstance(value, torch.Tensor) else float(value)
+            totals[name] = totals.get(name, 0.0) + number / len(results)
+    return totals
+
+
+@dataclass(frozen=True)
+class _Pace:
+    """Seconds per step, and those of them that were spent on data."""
+
+    step_seconds: float
+    wait_seconds: float
+
+
+class _Clock:
+    """Time of the steps since the last log line, and of all; what lies between steps does not count."""
+
+    def __init__(self) -> None:
+        self.steps = self.all_steps = 0
+        self.seconds = self.waited = self.all_seconds = 0.0
+
+    def add(self, seconds: float, waited: float) -> None:
+        self.steps += 1
+        self.seconds += seconds
+        self.waited += waited
+
+    def take(self) -> _Pace:
+        steps = max(self.steps, 1)
+        pace = _Pace(self.seconds / steps, self.waited / steps)
+        self.all_steps += self.steps
+        self.all_seconds += self.seconds
+        self.steps, self.seconds, self.waited = 0, 0.0, 0.0
+        return pace
+
+    def rate(self) -> float:
+        return self.all_steps / self.all_seconds if self.all_seconds else 0.0
+
+
+def _no_bar(done: int = 1, text: str = "") -> None:
+    """Where nobody watches there are log lines."""

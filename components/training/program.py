@@ -1,0 +1,41 @@
+"""What a stage hands to the training loop: the module it trains, and the mathematics of one step.
+
+The loop owns everything else (optimizer, average, accumulation, logging, checkpoints), so that a stage holds
+nothing that has to be saved: a step is a pure function of the weights, a position and a generator.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One forward pass. `loss` is a scalar with a graph; `metrics` are scalars, logged as means."""
+
+    loss: Tensor
+    metrics: Mapping[str, Tensor | float] = field(default_factory=dict)
+    clip_ids: Sequence[str] = ()  # named when the loss is not finite
+    wait_seconds: float = 0.0  # spent on reading data
+
+
+class Program(Protocol):
+    """A training stage's part of the work."""
+
+    @property
+    def module(self) -> nn.Module:
+        """The module to train: its parameters with `requires_grad`. Holds the average after training."""
+        ...
+
+    def step(self, module: nn.Module, position: int, generator: torch.Generator, /) -> StepResult:
+        """The loss on the batch at `position`.
+
+        `module` is called in place of `self.module`: it is the same network below the training engine, in
+        its precision, with the same attributes. `position` counts batches over all steps, accumulation and
+        processes; with one process and no accumulation it is the step. The CPU `generator` is seeded from
+        (seed, position) alone, so the same position always draws the same numbers.
+        """
+        ...
