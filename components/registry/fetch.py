@@ -1,33 +1,36 @@
-"""Registered models as people use them: who is champion, and a version's pipeline folder on this machine."""
+"""Get a registered model onto this disk, and say who is champion."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from components import runtime
 from components.errors import UserError
+from components.registry.history import read_history
+from components.registry.register import FILES
 from components.registry.versions import CHAMPION, TEXT_TO_VIDEO, with_alias
+from components.tracking_writer import connect
 
-
-def champion_line(root: Path) -> str:
-    """The champion in a sentence."""
-    champion = with_alias(root, TEXT_TO_VIDEO, CHAMPION)
-    if champion is None:
-        return f"none yet ({TEXT_TO_VIDEO} in {runtime.tracking_uri(root)})"
-    return f"{champion}, model {champion.digest[:12]}  (models:/{TEXT_TO_VIDEO}@{CHAMPION})"
+CACHE = Path("store") / "registry"
+INSIDE = f"{FILES}/artifacts/pipeline"  # where the MLflow model keeps the pipeline folder
 
 
 def fetch_pipeline(root: Path, alias: str) -> Path:
-    """The pipeline folder of the version that carries `alias`; downloaded where the store is not on this machine.
-
-    Raises `UserError` if no version carries it.
-    """
-    import mlflow
-
+    """Pipeline folder of the version with that alias, kept by digest. Raises `UserError` if there is none."""
     version = with_alias(root, TEXT_TO_VIDEO, alias)
     if version is None:
-        raise UserError(
-            f"{TEXT_TO_VIDEO} has no {alias} yet; `reelforge run` makes one, or use `--model workspace`"
-        )
-    mlflow.set_tracking_uri(runtime.tracking_uri(root))
-    mlflow.set_registry_uri(runtime.tracking_uri(root))
-    folder = mlflow.artifacts.download_artifacts(f"models:/{TEXT_TO_VIDEO}/{version.number}")
-    return Path(folder) / "artifacts" / "pipeline"
+        raise UserError(f"no version of {TEXT_TO_VIDEO} is {alias}; `reelforge run` trains and registers one")
+    folder = root / CACHE / version.digest
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder.parent) as partial:  # so that a download that stops leaves nothing
+            Path(connect(root).download_artifacts(version.run_id, INSIDE, partial)).replace(folder)
+    return folder
+
+
+def champion_line(root: Path) -> str:
+    """The champion in one line: version, and since when and why."""
+    version = with_alias(root, TEXT_TO_VIDEO, CHAMPION)
+    if version is None:
+        return "none yet"
+    made = [entry for entry in read_history(root) if entry["event"] != "kept back"]
+    since = next((entry["time"][:10] for entry in reversed(made) if entry["version"] == version.number), "")
+    return f"{version}{f', since {since}' if since else ''}"

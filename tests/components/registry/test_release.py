@@ -12,6 +12,7 @@ import pytest
 from components.artifacts import sha256_of
 from components.errors import ContractError, UserError
 from components.registry.baseline import sync_baseline
+from components.registry.fetch import champion_line, fetch_pipeline
 from components.registry.history import HISTORY, read_history
 from components.registry.lineage import versions_that_saw
 from components.registry.promote import PromotionRefusedError, promote_by_verdict, rollback
@@ -65,6 +66,16 @@ def test_the_champion_generates_videos_through_pyfunc(released, monkeypatch):
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert [frame.shape for frame in frames] == [(16, 16, 3)] * 9
     assert model.predict(prompts, params={"seed": 3, "num_frames": 9}) == videos
+
+
+def test_the_champion_can_be_fetched_as_a_pipeline_folder(released):
+    root, _ = released
+    folder = fetch_pipeline(root, "champion")
+    assert sha256_of(folder) == sha256_of(root / "artifacts/pipeline")
+    assert fetch_pipeline(root, "champion") == folder
+    assert champion_line(root).startswith(f"{TEXT_TO_VIDEO} v1, since 2")
+    with pytest.raises(UserError, match="reelforge run"):
+        fetch_pipeline(root, "previous")
 
 
 def test_the_same_weights_are_registered_once(released):
