@@ -76,7 +76,7 @@ def _curve(stage: str) -> dict[str, str]:
 
 
 def _autoencoder(name: str, module: str, previous: str | None) -> Stage:
-    inputs = {**_clips("dedup"), **VIDEOS, "validation": "artifacts/validate"}
+    inputs = {**_clips("dedup"), **VIDEOS, "validation": "artifacts/validate/result.json"}
     if previous:
         inputs["autoencoder"] = f"{AUTOENCODER}/{previous}"
     outputs = {"autoencoder": f"{AUTOENCODER}/{name}", **_curve(f"autoencoder@{name}")}
@@ -141,7 +141,7 @@ _ROWS = (
         "components.data.validate",
         "validation",
         _clips("dedup"),
-        {"docs": "artifacts/validate"},
+        {"result": "artifacts/validate/result.json", "docs": "artifacts/validate/docs"},
     ),
     Stage(
         "text_encoder",

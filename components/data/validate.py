@@ -1,0 +1,158 @@
+"""Stage `validate`: the finished table is what the training stages rely on, checked by Great Expectations.
+
+Hours of training follow on these rows, so an expectation that fails stops the pipeline here, in words.
+The documentation is written either way. `result.json` exists only for a table that passed: the stages
+after this one depend on it.
+"""
+
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
+
+from components.artifacts import StagePaths, fresh_folder, write_json
+from components.data import store
+from components.data.config import ValidateConfig
+from components.data.expectations import REQUIRED, SCORES, expectations, frame_of
+from components.data.standalone_docs import make_standalone, write_index
+from components.errors import DataQualityError
+from components.report import Report
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from great_expectations.expectations.expectation import Expectation
+
+log = logging.getLogger(__name__)
+STAGE = "validate"
+TABLE = "clips"  # what the documentation calls it
+EPOCH = datetime(
+    2000, 1, 1, tzinfo=UTC
+)  # stands for the time of the run, which is in MLflow and not in outputs
+Finding = dict[str, Any]
+
+
+def run(config: ValidateConfig, paths: StagePaths) -> Report:
+    """Write `result` and `docs`. Raises `DataQualityError` with every expectation that failed, in words."""
+    source = paths.input("clips")
+    result = paths.output("result")
+    result.unlink(missing_ok=True)
+    table = store.read(paths.root, source, [*REQUIRED, *SCORES, "kept"])
+    frame = frame_of(table.filter(pc.field("kept")))
+    manifest = store.Manifest.read(source)
+    with fresh_folder(paths.output("docs")) as docs:
+        findings = check(frame, expectations(config, frame), docs, name=manifest.tag)
+    failed = [finding for finding in findings if not finding["success"]]
+    if failed:
+        where = paths.output("docs") / "index.html"
+        lines = "\n".join(f"  {finding['words']}: {finding['found']}" for finding in failed)
+        raise DataQualityError(
+            f"validate: {len(failed)} of {len(findings)} expectations fail:\n{lines}\nDetails: {where}"
+        )
+    write_json(result, {"clips": manifest.digest, "rows": len(frame), "expectations": findings})
+    log.info("%d clips meet all %d expectations", len(frame), len(findings))
+    return _report(frame, findings)
+
+
+def check(frame: "pd.DataFrame", expected: list["Expectation"], docs: Path, *, name: str) -> list[Finding]:
+    """What was found for each expectation, in their order; the HTML documentation is written into `docs`.
+
+    `name` is what the documentation calls the rows.
+    """
+    import great_expectations as gx
+    from great_expectations.checkpoint import UpdateDataDocsAction
+    from great_expectations.core.run_identifier import RunIdentifier
+
+    context = gx.get_context(project_config=_project(docs), mode="ephemeral")
+    asset = context.data_sources.add_pandas("store").add_dataframe_asset(TABLE)
+    suite = context.suites.add(gx.ExpectationSuite(name=TABLE, expectations=expected))
+    batch = asset.add_batch_definition_whole_dataframe("kept")
+    definition = context.validation_definitions.add(
+        gx.ValidationDefinition(name=TABLE, data=batch, suite=suite)
+    )
+    actions = [UpdateDataDocsAction(name="docs")]
+    checkpoint = gx.Checkpoint(name=TABLE, validation_definitions=[definition], actions=actions)
+    identity = RunIdentifier(run_name=name, run_time=EPOCH)
+    outcome = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": frame}, run_id=identity)
+    make_standalone(docs, clock=EPOCH.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    results = [result for each in outcome.run_results.values() for result in each.results]
+    by_words = {result.expectation_config.meta["words"]: result for result in results}
+    findings = [_finding(by_words[expectation.meta["words"]]) for expectation in expected]
+    write_index(docs, f"Validation of {name}", findings)
+    return findings
+
+
+def _project(docs: Path) -> Any:
+    """A project in memory: nothing on disk but the documentation, no progress bars, no telemetry."""
+    from great_expectations.data_context.types.base import (
+        DataContextConfig,
+        InMemoryStoreBackendDefaults,
+        ProgressBarsConfig,
+    )
+
+    backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.resolve())}
+    site = {
+        "class_name": "SiteBuilder",
+        "show_how_to_buttons": False,
+        "store_backend": backend,
+        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+    }
+    return DataContextConfig(
+        store_backend_defaults=InMemoryStoreBackendDefaults(),
+        data_docs_sites={"docs": site},
+        analytics_enabled=False,
+        progress_bars=ProgressBarsConfig(globally=False),
+    )
+
+
+def _finding(result: Any) -> Finding:
+    """Plain values of a result. One that could not be worked out is a failure that says why."""
+    config, details = result.expectation_config, result.result
+    finding: Finding = {
+        "words": config.meta["words"],
+        "expectation": config.type,
+        "column": config.kwargs.get("column"),
+        "success": bool(result.success),
+    }
+    if broken := _exceptions(result.exception_info):
+        return {**finding, "success": False, "found": f"could not be worked out: {'; '.join(broken)}"}
+    if unexpected := details.get("unexpected_count"):
+        values = [str(value) for value in details["partial_unexpected_list"][:3] if value == value]
+        examples = f", as {', '.join(values)}" if values else ""
+        return {**finding, "found": f"{unexpected} of {details['element_count']} do not{examples}"}
+    observed = details.get("observed_value")
+    return {**finding, "found": "as expected" if observed is None else _plain(observed)}
+
+
+def _exceptions(info: dict[str, Any]) -> list[str]:
+    """Messages of metrics that broke; Great Expectations gives one record, or one per metric."""
+    records = [info] if "raised_exception" in info else list(info.values())
+    return sorted({str(record["exception_message"]) for record in records if record["raised_exception"]})
+
+
+def _plain(value: Any) -> Any:
+    """JSON for numpy scalars and lists of them; floats with the digits that a float32 has."""
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return float(f"{value:.7g}") if value == value else "no values"
+    return value
+
+
+def _report(frame: "pd.DataFrame", findings: list[Finding]) -> Report:
+    return Report(
+        stage=STAGE,
+        metrics={
+            "expectations": len(findings),
+            "caption_coverage": float(frame["own_caption"].mean()),
+            "seconds": float(frame["seconds"].sum()),
+        },
+        counts={
+            "clips": len(frame),
+            "train": int((frame["split"] == "train").sum()),
+            "validation": int((frame["split"] == "validation").sum()),
+            "sources": int(frame["source_digest"].nunique()),
+        },
+    )
