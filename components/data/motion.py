@@ -36,7 +36,7 @@ class MotionMeter:
     """Measures pairs of frames by DIS optical flow (Kroeger et al. 2016), for pictures about 100 pixels wide."""
 
     def __init__(self) -> None:
-        self.flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        self.flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self.flow.setFinestScale(FINEST_SCALE)
         self.flow.setVariationalRefinementIterations(REFINEMENTS)
 
@@ -55,24 +55,31 @@ class MotionMeter:
         camera = camera_flow(flow)
         border = round(BORDER * flow.shape[1])
         inside = np.s_[border : flow.shape[0] - border, border : flow.shape[1] - border]
-        residual = np.linalg.norm(flow - camera, axis=2)[inside].ravel()
+        residual = _length((flow - camera)[inside]).ravel()
         count = max(1, round(MOVING_SHARE * residual.size))
         most = np.partition(residual, -count)[-count:]
         scale = 1 / (before.shape[1] * seconds)
-        return Motion(float(most.mean()) * scale, float(np.linalg.norm(camera, axis=2).mean()) * scale)
+        return Motion(float(most.mean()) * scale, float(_length(camera).mean()) * scale)
 
 
 def camera_flow(flow: Flow) -> Flow:
     """The flow that shift, zoom and roll of the camera explain: RANSAC fit on a grid; zero where nothing fits."""
     height, width, _ = flow.shape
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    points = np.stack([x, y], axis=-1)  # (H, W, 2)
-    grid = np.s_[GRID // 2 :: GRID, GRID // 2 :: GRID]
-    start = points[grid].reshape(-1, 2)
+    y, x = (axis.astype(np.float32) for axis in np.ogrid[0:height, 0:width])
+    rows, columns = (np.arange(GRID // 2, size, GRID) for size in (height, width))
+    start = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2).astype(np.float32)
+    end = start + flow[np.ix_(rows, columns)].reshape(-1, 2)
     matrix, _ = cv2.estimateAffinePartial2D(
-        start, start + flow[grid].reshape(-1, 2), method=cv2.RANSAC, ransacReprojThreshold=INLIER_PIXELS
+        start, end, method=cv2.RANSAC, ransacReprojThreshold=INLIER_PIXELS
     )
-    if matrix is None:
-        return np.zeros_like(flow)
-    explained: Flow = (points @ matrix[:, :2].T + matrix[:, 2] - points).astype(np.float32)
+    explained = np.zeros_like(flow)
+    if matrix is not None:
+        (a, b, shift_x), (c, d, shift_y) = matrix.astype(np.float32)
+        explained[..., 0] = (a - 1) * x + b * y + shift_x
+        explained[..., 1] = c * x + (d - 1) * y + shift_y
     return explained
+
+
+def _length(vectors: Flow) -> NDArray[np.float32]:
+    length: NDArray[np.float32] = np.sqrt(vectors[..., 0] ** 2 + vectors[..., 1] ** 2)
+    return length

@@ -28,23 +28,23 @@ def text_share(frames: Sequence[Gray]) -> float:
     """Share of the picture covered by lines of text that stay in place through all frames (same size, uint8)."""
     stack = np.stack(frames)  # (T, H, W)
     size = max(3, round(STROKE * stack.shape[2]))
-    area = 0
+    area = 0.0
     for operation in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT):  # light strokes, dark strokes
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
         contrast = np.stack([cv2.morphologyEx(frame, operation, kernel) for frame in stack])
         lasting = np.quantile(contrast, STAYS, axis=0)
         strokes = (lasting > CONTRAST).astype(np.uint8)
         area += sum(height * width for _, _, width, height in lines(strokes))
-    return area / stack[0].size
+    return area / float(stack[0].size)
 
 
 def lines(strokes: Mask) -> list[tuple[int, int, int, int]]:
     """Boxes (x, y, width, height) of rows of strokes that alternate as letters do. `strokes` (H, W) is 0 or 1."""
-    height, width = strokes.shape
-    bridge = np.ones((1, max(3, round(GAP * width))), dtype=np.uint8)
+    bridge = np.ones((1, max(3, round(GAP * strokes.shape[1]))), dtype=np.uint8)
     rows = cv2.morphologyEx(strokes, cv2.MORPH_CLOSE, bridge)
     count, _, boxes, _ = cv2.connectedComponentsWithStats(rows)
-    return [tuple(map(int, box[:4])) for box in boxes[1:count] if _is_line(strokes, box)]
+    found = [box[:4].tolist() for box in boxes[1:count] if _is_line(strokes, box)]
+    return [(left, top, wide, tall) for left, top, wide, tall in found]
 
 
 def _is_line(strokes: Mask, box: NDArray[np.int32]) -> bool:

@@ -1,0 +1,64 @@
+import multiprocessing
+import os
+import time
+
+import pytest
+from pool_work import process_of, work
+
+from components.data.pool import Limits, Outcome, Result, reason_counts, run_pool
+
+LIMITS = Limits(workers=2, item_seconds=2.0)
+
+
+def test_results_come_in_the_order_of_the_items():
+    results = run_pool(work, ["slow", 1, 2, 3], LIMITS, title="test")
+    assert [result.value for result in results] == ["slow", 2, 4, 6]
+    assert {result.outcome for result in results} == {Outcome.OK}
+
+
+def test_an_item_that_aborts_the_process_costs_itself_only():
+    results = run_pool(work, [1, "abort", 2, "abort", 3, "exit", 4], LIMITS, title="test")
+    assert [result.value for result in results] == [2, None, 4, None, 6, None, 8]
+    assert results[1] == Result(Outcome.CRASHED, reason="crashed", detail="SIGABRT")
+    assert results[5] == Result(Outcome.CRASHED, reason="crashed", detail="exit code 7")
+
+
+def test_an_item_that_hangs_is_ended_at_the_time_limit():
+    started = time.monotonic()
+    results = run_pool(work, [1, "hang", 2], Limits(workers=1, item_seconds=0.5), title="test")
+    assert [result.outcome for result in results] == [Outcome.OK, Outcome.TIMED_OUT, Outcome.OK]
+    assert results[1].detail == "took longer than 0.5 s"
+    assert time.monotonic() - started < 30
+
+
+def test_bad_data_is_rejected_with_its_reason():
+    results = run_pool(work, ["reject", 5], LIMITS, title="test")
+    assert results[0] == Result(Outcome.REJECTED, reason="bad_item", detail="it says so itself")
+    assert results[1].value == 10
+
+
+def test_a_defect_stops_the_pool_and_shows_the_traceback_of_the_worker():
+    with pytest.raises(RuntimeError, match="a defect of ours") as error:
+        run_pool(work, [1, "defect", 2], LIMITS, title="test")
+    assert "pool_work.py" in str(error.value)
+
+
+def test_workers_are_other_processes_and_are_gone_afterwards():
+    results = run_pool(process_of, range(8), LIMITS, title="test")
+    processes = {result.value for result in results}
+    assert os.getpid() not in processes
+    assert len(processes) <= LIMITS.workers
+    assert not multiprocessing.active_children()
+
+
+def test_no_items_need_no_process():
+    assert run_pool(work, [], LIMITS, title="test") == []
+
+
+def test_reasons_are_counted_by_code():
+    results = [
+        Result(Outcome.OK),
+        Result(Outcome.CRASHED, reason="crashed"),
+        Result(Outcome.CRASHED, reason="crashed"),
+    ]
+    assert reason_counts(results) == {"crashed": 2}
