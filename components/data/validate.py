@@ -60,6 +60,7 @@ def check(frame: "pd.DataFrame", expected: list["Expectation"], docs: Path, *, n
 
     `name` is what the documentation calls the rows.
     """
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # hundreds of lines about itself
     import great_expectations as gx
     from great_expectations.checkpoint import UpdateDataDocsAction
     from great_expectations.core.run_identifier import RunIdentifier
