@@ -168,7 +168,7 @@ def _open(root: Path, manifest: Manifest) -> "LanceDataset":
     if manifest.tag not in tags:
         first = next(index for index, tag in enumerate(manifest.history) if tag not in tags)
         again = " && ".join(f"reelforge stage {stage} --force" for stage in manifest.stages[first:])
-        what = f"state {manifest.tag} of {location}" if tags else f"table {location}"
+        what = f"state {manifest.tag} of {manifest.uri}" if tags else f"table {manifest.uri}"
         raise ContractError(f"{what} is missing here (DVC keeps the manifest only); make it again: `{again}`")
     import lance
 

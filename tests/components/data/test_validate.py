@@ -1,5 +1,6 @@
 """The finished table: what a passing and a failing validation leave behind."""
 
+import logging
 import re
 
 import pyarrow as pa
@@ -62,7 +63,8 @@ def failures(paths, config=CONFIG, **columns):
     return [line.strip() for line in lines]
 
 
-def test_a_good_table_passes_and_the_outputs_are_the_same_files_each_time(paths, capfd):
+def test_a_good_table_passes_and_the_outputs_are_the_same_files_each_time(paths, capfd, caplog):
+    caplog.set_level(logging.INFO)
     rest = {"kept": [True] * 7 + [False], "caption": ["a cat"] * 7 + [None]}  # only kept clips are looked at
     report = run(paths, **rest)
     assert report.counts == {"clips": 7, "train": 6, "validation": 1, "sources": 4}
@@ -74,6 +76,7 @@ def test_a_good_table_passes_and_the_outputs_are_the_same_files_each_time(paths,
     run(paths, **rest)
     assert [sha256_of(paths.outputs[name]) for name in ("result", "docs")] == before
     assert capfd.readouterr() == ("", "")
+    assert {record.name.partition(".")[0] for record in caplog.records} == {"components"}
     assert_documentation_stands_alone(paths.outputs["docs"])
 
 
