@@ -2,15 +2,11 @@
 
 from typing import Literal
 
-from pydantic import Field
-
 from components.config import Section
-from components.data.config import BatchesConfig
-from components.denoiser.config import MaskConfig, TimesConfig
-from components.training.config import LoopConfig
+from components.denoiser.config import LatentStageConfig
 
 
-class StepConfig(LoopConfig):
+class StepConfig(LatentStageConfig):
     """One step. What it changes in the model is `change`; the rest is how it is trained."""
 
     change: Literal[
@@ -24,11 +20,6 @@ class StepConfig(LoopConfig):
         "masks",
     ]
     objective: Literal["epsilon", "flow"]
-    batches: BatchesConfig
-    times: TimesConfig | None = None  # None with the epsilon objective
-    masks: MaskConfig = MaskConfig()
-    caption_dropout: float = Field(ge=0, lt=1)
-    trainable: Literal["all", "temporal"] = "all"
 
 
 class AdaptConfig(Section):

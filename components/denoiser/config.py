@@ -53,14 +53,20 @@ class MaskConfig(Section):
     image_head_tail: NonNegativeFloat = 0.0
 
 
-class FlowStageConfig(LoopConfig):
-    """A stage that trains the video transformer with rectified flow."""
+class LatentStageConfig(LoopConfig):
+    """A stage that trains the video transformer on latents."""
 
     batches: BatchesConfig
-    times: TimesConfig
+    times: TimesConfig | None = None  # None with the epsilon objective
     masks: MaskConfig = MaskConfig()
     caption_dropout: float = Field(ge=0, lt=1)
     trainable: Literal["all", "temporal"] = "all"
+
+
+class FlowStageConfig(LatentStageConfig):
+    """A stage that trains it with rectified flow."""
+
+    times: TimesConfig
 
 
 class TrainConfig(Section):

@@ -7,7 +7,7 @@ the columns that are the same in every run of the same inputs.
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,25 +16,30 @@ COLUMNS = ("step", "loss", "grad_norm", "lr")
 
 
 class Window:
-    """Means over the steps between two log steps; its state goes into checkpoints."""
+    """Means over the steps between two log steps; its state goes into checkpoints.
+
+    A name is averaged over the steps that had it: the loss on videos over the batches of videos.
+    """
 
     def __init__(self, state: Mapping[str, Any] | None = None) -> None:
-        self.count: int = state["count"] if state else 0
+        self.counts: dict[str, int] = dict(state["counts"]) if state else {}
         self.sums: dict[str, float] = dict(state["sums"]) if state else {}
 
     def add(self, values: Mapping[str, float]) -> None:
-        self.count += 1
+        """Take in one step."""
         for name, value in values.items():
+            self.counts[name] = self.counts.get(name, 0) + 1
             self.sums[name] = self.sums.get(name, 0.0) + value
 
     def take(self) -> dict[str, float]:
         """The means; the window is empty afterwards."""
-        means = {name: total / self.count for name, total in self.sums.items()}
-        self.count, self.sums = 0, {}
+        means = {name: total / self.counts[name] for name, total in self.sums.items()}
+        self.counts, self.sums = {}, {}
         return means
 
     def state(self) -> dict[str, Any]:
-        return {"count": self.count, "sums": self.sums}
+        """For JSON, which keeps every digit."""
+        return {"counts": self.counts, "sums": self.sums}
 
 
 @dataclass(frozen=True)
@@ -57,21 +62,23 @@ class Curve:
         path.write_text("".join(_line(row) for row in self.rows))
 
     def append(self, row: Row) -> None:
+        """Add a row, which is in the file when this returns."""
         self.rows.append(row)
         with self.path.open("a") as stream:
             stream.write(_line(row))
 
-    def write_csv(self, path: Path) -> None:
-        """Atomically, for DVC."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        with partial.open("w", newline="") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            writer.writerows(
-                (row.step, f"{row.loss:.6g}", f"{row.grad_norm:.6g}", f"{row.lr:.6g}") for row in self.rows
-            )
-        partial.replace(path)
+
+def write_csv(rows: Sequence[Row], path: Path) -> None:
+    """Write rows for `dvc plots`, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(
+            (row.step, f"{row.loss:.6g}", f"{row.grad_norm:.6g}", f"{row.lr:.6g}") for row in rows
+        )
+    partial.replace(path)
 
 
 def _line(row: Row) -> str:

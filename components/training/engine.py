@@ -167,7 +167,7 @@ def _joined_deepspeed() -> Any:
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     if not torch.distributed.is_initialized():
         if launch.world_size == 1:  # a store in memory: no port is opened
-            store = torch.distributed.HashStore()
+            store = cast(Any, torch.distributed).HashStore()
             torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
         else:
             torch.distributed.init_process_group(backend)

@@ -19,7 +19,7 @@ from components.errors import Interruption, UserError
 from components.progress import progress
 from components.training.checkpoint import Checkpoints, Progress
 from components.training.config import LoopConfig
-from components.training.curves import Curve, Row, Window
+from components.training.curves import Curve, Row, Window, write_csv
 from components.training.ema import Ema
 from components.training.engine import Engine
 from components.training.interrupts import StopRequest, stop_requests
@@ -159,8 +159,8 @@ class _Run:
         )
 
     def _log(self, lr: float) -> None:
-        taken = self.window.take()
-        means = dict(zip(taken, self.engine.mean(list(taken.values())), strict=True))
+        means = self.window.take()
+        means["loss"], means["grad_norm"] = self.engine.mean([means["loss"], means["grad_norm"]])
         pace = self.clock.take()
         if self.curve is None:
             return
@@ -197,7 +197,7 @@ class _Run:
         if self.curve is None:  # another process has written it
             empty = Row(self.step, 0.0, 0.0, 0.0)
             return TrainResult(self.step, self.resumed_at, empty, empty, self.clock.rate(), self.parameters)
-        self.curve.write_csv(self.paths.output("curve"))
+        write_csv(self.curve.rows, self.paths.output("curve"))
         first, last = self.curve.rows[0], self.curve.rows[-1]
         return TrainResult(self.step, self.resumed_at, first, last, self.clock.rate(), self.parameters)
 

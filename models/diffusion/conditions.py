@@ -7,6 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+IMAGE_FPS = 120.0  # what a still image is labelled with, as published; the frame rate of no video in the data
+
 Progress = Callable[[int, int], None]  # (steps done, steps in all)
 
 
@@ -16,7 +18,7 @@ class Conditions:
 
     text: Tensor  # (B, L, caption channels)
     text_mask: Tensor  # (B, L), 1 or True where there is a token
-    fps: Tensor  # (B,) frames per second
+    fps: Tensor  # (B,) frames per second; `IMAGE_FPS` for still images
     size: Tensor  # (B, 2) height and width in pixels
 
     def to(self, device: torch.device | str) -> "Conditions":

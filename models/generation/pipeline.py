@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from models.autoencoders import load_autoencoder
 from models.autoencoders.codec import VideoCodec
-from models.diffusion.conditions import Conditions, Progress
+from models.diffusion.conditions import IMAGE_FPS, Conditions, Progress
 from models.diffusion.guidance import Guided
 from models.diffusion.samplers import sample_euler
 from models.diffusion.times import Times
@@ -152,10 +152,11 @@ class TextToVideoPipeline:
         text, mask = (part.to(self.device) for part in self.text_encoder.encode(prompts))
         count = len(prompts)
         size = torch.tensor([settings.height, settings.width], dtype=torch.float32, device=self.device)
+        fps = IMAGE_FPS if settings.num_frames == 1 else float(settings.fps)
         told = Conditions(
             text=text,
             text_mask=mask,
-            fps=torch.full((count,), float(settings.fps), device=self.device),
+            fps=torch.full((count,), fps, device=self.device),
             size=size.expand(count, 2),
         )
         if not settings.negative_prompt:

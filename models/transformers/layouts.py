@@ -111,6 +111,8 @@ DIFFUSERS = Layout(
         "caption_projection.linear_2": "caption.out",
         "scale_shift_table": "final.table",
         "proj_out": "final.projection",
+        # diffusers keeps no null caption; who has the encoder's empty prompt adds it under the original name
+        "y_embedder.y_embedding": "null_caption",
     },
     dropped={
         "pos_embed.pos_embed": _POSITIONS,

@@ -1,0 +1,103 @@
+"""Training a video transformer on latents: the body that the adaptation steps and the training stages share."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.artifacts import StagePaths, fresh_folder, write_json
+from components.data.loader import LatentBatches
+from components.denoiser.config import LatentStageConfig, TimesConfig
+from components.denoiser.epsilon import EpsilonProgram
+from components.denoiser.facts import TrainingFacts
+from components.denoiser.latent_inputs import channels_of, facts_of
+from components.denoiser.programs import Feed, FlowProgram
+from components.errors import ContractError
+from components.report import Report
+from components.training.checkpoint import fingerprint_of, remove_checkpoints
+from components.training.loop import train
+from models.diffusion import FrameMasks, RectifiedFlow, Times
+from models.transformers.coverage import CoverageReport
+from models.transformers.video_transformer import VideoTransformer
+
+log = logging.getLogger(__name__)
+COVERAGE = "coverage.json"
+MakeProgram = Callable[[VideoTransformer, Feed, LatentStageConfig], EpsilonProgram | FlowProgram]
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model that is ready for a stage: its weights, and how it came to them."""
+
+    model: VideoTransformer
+    coverage: CoverageReport
+    objective: str
+
+
+def epsilon_program(model: VideoTransformer, feed: Feed, _config: LatentStageConfig) -> EpsilonProgram:
+    return EpsilonProgram(model, feed)
+
+
+def flow_program(model: VideoTransformer, feed: Feed, config: LatentStageConfig) -> FlowProgram:
+    """Raises `ContractError` where the stage has no distribution of times."""
+    if config.times is None:
+        raise ContractError("the flow objective needs `times`; add the section to this stage")
+    times, masks = Times(**config.times.model_dump()), FrameMasks(**config.masks.model_dump())
+    return FlowProgram(model, feed, RectifiedFlow(times), masks)
+
+
+OBJECTIVES: dict[str, MakeProgram] = {"epsilon": epsilon_program, "flow": flow_program}
+
+
+def train_stage(
+    name: str, start: Start, batches: LatentBatches, config: LatentStageConfig, paths: StagePaths
+) -> Report:
+    """Train the model and write the averaged weights with coverage and facts to `paths.output("transformer")`."""
+    model = start.model
+    require_channels(model, batches, paths.input("latents"))
+    log.info("%s: weights\n%s", name, start.coverage.text())
+    _freeze(model, config)
+    program = OBJECTIVES[start.objective](model, Feed(batches, config.caption_dropout), config)
+    result = train(program, config, paths, fingerprint=fingerprint_of(config, paths), title=name)
+    facts = facts_of(batches, start.objective, _plain(config.times))
+    export(model, start.coverage, facts, paths.output("transformer"))
+    remove_checkpoints(paths)
+    return Report(name, metrics=result.metrics(), counts={"samples": batches.samples}, notes=_notes(start))
+
+
+def export(model: VideoTransformer, coverage: CoverageReport, facts: TrainingFacts, target: Path) -> None:
+    """The folder that the next stage starts from."""
+    with fresh_folder(target) as folder:
+        model.requires_grad_(True).save_pretrained(folder)
+        write_json(folder / COVERAGE, coverage.as_dict())
+        facts.write(folder)
+
+
+def require_channels(model: VideoTransformer, batches: LatentBatches, manifest: Path) -> None:
+    """Raises `ContractError` before the first step where the latents have other channels than the model."""
+    if model.config.in_channels != channels_of(batches):
+        raise ContractError(
+            f"latents in {manifest} have {channels_of(batches)} channels and the model takes"
+            f" {model.config.in_channels}; encode with the autoencoder it was trained on"
+        )
+
+
+def _freeze(model: VideoTransformer, config: LatentStageConfig) -> None:
+    """Leave only the stage's part of the model trainable."""
+    if config.trainable == "temporal":
+        chosen = model.temporal_parameters()
+        model.requires_grad_(False)
+        for parameter in chosen:
+            parameter.requires_grad_(True)
+
+
+def _plain(times: TimesConfig | None) -> dict[str, Any] | None:
+    return times.model_dump(mode="json") if times else None
+
+
+def _notes(start: Start) -> list[str]:
+    coverage = start.coverage
+    counts = {"loaded": coverage.loaded, "new": coverage.new, "zero": coverage.zero_initialised}
+    sentence = ", ".join(f"{len(names)} {kind}" for kind, names in counts.items())
+    return [f"tensors at the start: {sentence}, {len(coverage.dropped)} dropped", *coverage.notes]

@@ -1,0 +1,81 @@
+"""A workspace with small latents in the format of the encode stage, for stages that train a denoiser on them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from components.artifacts import StagePaths
+from components.data.latents import Family, LatentManifest, TextTable, describe_shard, write_shard
+from models.text import EncoderRecord, TextEncoder
+from tests.tiny_parts import CAPTIONS, tiny_text
+
+Shape = tuple[int, int, int]  # frames, height, width in pixels
+STRIDE, TIME_STRIDE = 4, 2
+CLIPS = 6
+
+
+def contract(channels: int = 4, weights: str = "a") -> dict[str, Any]:
+    """What an autoencoder with `channels` latent channels would say of itself."""
+    return {
+        "weights_sha256": weights * 64,
+        "channels": channels,
+        "spatial_stride": STRIDE,
+        "temporal_stride": TIME_STRIDE,
+        "chunk_frames": None,
+        "shift": [0.0] * channels,
+        "scale": [1.0] * channels,
+    }
+
+
+def make_text(root: Path, seed: int = 1) -> Path:
+    """The folder of a tiny text encoder."""
+    return tiny_text(root / "artifacts/text_encoder", seed=seed)
+
+
+def make_latents(
+    root: Path, name: str, shapes: Sequence[Shape], *, channels: int = 4, weights: str = "a"
+) -> Path:
+    """The manifest of `name`, with `CLIPS` random latents per shape; clip k has caption k modulo 2."""
+    text_folder = root / "artifacts/text_encoder"
+    text, mask = TextEncoder.from_pretrained(text_folder).encode(CAPTIONS)
+    folder = root / "store/latents" / name
+    write_shard(folder / "text.safetensors", {"text": text.half(), "text_mask": mask}, {})
+    shards = (describe_shard(folder / "text.safetensors", root, "text"),)
+    table = TextTable(EncoderRecord.read(text_folder).digest, 32, text.shape[1], shards)
+    families = tuple(_family(root, folder, shape, channels) for shape in shapes)
+    manifest = root / f"artifacts/latents/{name}.json"
+    LatentManifest(contract(channels, weights), table, 8, families, {}).write(manifest)
+    return manifest
+
+
+def _family(root: Path, folder: Path, shape: Shape, channels: int) -> Family:
+    frames, height, width = shape
+    latent = (channels, -(-frames // TIME_STRIDE), height // STRIDE, width // STRIDE)
+    generator = torch.Generator().manual_seed(frames * 1000 + height + width)
+    key = f"{frames}x{height}x{width}"
+    tensors = {
+        "latents": torch.randn(CLIPS, *latent, generator=generator).half(),
+        "caption": torch.arange(CLIPS) % len(CAPTIONS),
+    }
+    rows = {
+        "clip_ids": [f"{clip:016x}" for clip in range(CLIPS)],
+        "splits": ["train"] * CLIPS,
+        "windows": [0] * CLIPS,
+    }
+    write_shard(folder / f"{key}.safetensors", tensors, rows)
+    shards = (describe_shard(folder / f"{key}.safetensors", root, "latents"),)
+    aspect = "1:1" if height == width else "2:3"
+    return Family(key, "16px", aspect, frames, height, width, latent, CLIPS, shards)
+
+
+def stage_paths(root: Path, stage: str, initial: Path | None, latents: Path, output: Path) -> StagePaths:
+    """Paths of a denoiser stage in this workspace."""
+    inputs = {"latents": latents, "text": root / "artifacts/text_encoder"}
+    return StagePaths(
+        root=root,
+        inputs={**inputs, "initial": initial} if initial else inputs,
+        outputs={"transformer": output, "curve": root / f"curves/{stage}.csv"},
+        checkpoints=root / "checkpoints" / stage,
+    )
