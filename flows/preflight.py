@@ -25,25 +25,37 @@ def check_workspace(root: Path) -> Params:
     return params
 
 
-def check_videos(root: Path, params: Params) -> None:
-    """The footage that the parameters name can be used. Raises `UserError`."""
-    from components.data.ingest import check_folder
+def check_videos(folder: Path) -> None:
+    """The folder holds at least one video that can be read. Raises `UserError` naming what was found instead."""
+    from components.data.ingest import find_videos
+    from components.data.video import UndecodableError, VideoFile
 
+    problems = []
+    for path in find_videos(folder):
+        try:
+            with VideoFile(path):
+                return
+        except UndecodableError as error:
+            problems.append(f"{path.name}: {error.detail or error.reason}")
+    raise UserError(f"none of the {len(problems)} videos in {folder} can be read: " + "; ".join(problems[:5]))
+
+
+def check_captions(source: Path) -> None:
+    """The captions can be read and have their columns. Raises `UserError`."""
+    from components.data.captions import read_captions
+
+    read_captions(source)
+
+
+def check_sources(root: Path, params: Params) -> None:
+    """Videos and captions that the parameters name can be used; those the footage stage makes need no check."""
     from components.stages import STAGES
 
-    if params.ingest.videos == STAGES["footage"].outputs["videos"]:
-        return  # the footage stage makes it
-    check_folder(root / params.ingest.videos)
-
-
-def check_captions(root: Path, params: Params) -> None:
-    """The captions that the parameters name can be read. Raises `UserError`."""
-    from components.data.captions import check_source
-
-    from components.stages import STAGES
-
-    if params.caption.source != STAGES["footage"].outputs["videos"]:
-        check_source(root / params.caption.source)
+    made_here = STAGES["footage"].outputs["videos"]
+    if params.ingest.videos != made_here:
+        check_videos(root / params.ingest.videos)
+    if params.caption.source not in {made_here, params.ingest.videos}:
+        check_captions(root / params.caption.source)
 
 
 def check_port(port: int, *, purpose: str, option: str) -> None:

@@ -110,7 +110,7 @@ def _has_codec(name: str, mode: str) -> bool:
 
 
 def _registry() -> str:
-    from components.registry.summary import champion_line
+    from components.registry.fetch import champion_line
 
     return champion_line(ROOT)
 

@@ -1,5 +1,6 @@
 """`reelforge generate`: videos from prompts, with the champion or with the model of this workspace."""
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -32,37 +33,36 @@ def generate(
 
     Example: reelforge generate "a red circle moves left over grey stone" --seed 7
     """
-    from components.evaluation.videos import write_video
+    from components.progress import progress
     from models.generation.pipeline import TextToVideoPipeline
 
-    from components.progress import progress
-
-    pipeline = TextToVideoPipeline.from_pretrained(_folder(model))
-    defaults = pipeline.defaults
-    num_frames, rate = frames or defaults.num_frames, fps or defaults.fps
-    total = steps or defaults.steps
-    with progress("sampling", total) as advance:
-        videos = pipeline(
-            prompts,
-            height=height or defaults.height,
-            width=width or defaults.width,
-            num_frames=num_frames,
-            fps=rate,
-            steps=total,
-            guidance_scale=defaults.guidance_scale if guidance is None else guidance,
-            negative_prompt=negative,
-            seed=seed,
-            progress=advance,
-        )
+    changes = {
+        "height": height,
+        "width": width,
+        "num_frames": frames,
+        "fps": fps,
+        "steps": steps,
+        "guidance_scale": guidance,
+        "negative_prompt": negative,
+        "seed": seed,
+    }
+    try:
+        pipeline = TextToVideoPipeline.from_pretrained(_folder(model))
+        settings = replace(pipeline.defaults, **{key: value for key, value in changes.items() if value is not None})
+        pipeline.check(prompts, settings)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    with progress("sampling", settings.steps) as advance:
+        videos = pipeline(prompts, batch=len(prompts), progress=lambda _done, _total: advance(), **asdict(settings))
     for index, (prompt, video) in enumerate(zip(prompts, videos, strict=True)):
         path = output / f"{_file_name(prompt)}-{seed + index}.mp4"
-        write_video(path, video, fps=rate, upscale=upscale)
+        _write_video(path, video, settings.fps, upscale)
         console.print(path, highlight=False)
 
 
 def _folder(model: str) -> Path:
     if model in {"champion", "candidate"}:
-        from components.registry.register import fetch_pipeline
+        from components.registry.fetch import fetch_pipeline
 
         return fetch_pipeline(ROOT.resolve(), model)
     folder = ROOT / "artifacts/pipeline" if model == "workspace" else Path(model)

@@ -13,7 +13,7 @@ from components.params import Params
 from flows.cli.display import Display, duration
 from flows.cli.recipes import use_recipe
 from flows.dvc import StageFailed
-from flows.preflight import check_captions, check_port, check_videos, check_workspace
+from flows.preflight import check_captions, check_port, check_sources, check_videos, check_workspace
 
 ROOT = Path()
 console = Console()
@@ -81,10 +81,10 @@ def _set_source(videos: Path | None, captions: Path | None) -> None:
 
     values = {}
     if videos:
-        check_folder(videos)
+        check_videos(videos)
         values["ingest.videos"] = values["caption.source"] = str(videos.expanduser().resolve())
     if captions:
-        check_source(captions)
+        check_captions(captions)
         values["caption.source"] = str(captions.expanduser().resolve())
     set_values(ROOT / "params.yaml", values)
     for key, value in values.items():
@@ -95,8 +95,7 @@ def _run_pipeline(ui: bool, mlflow_port: int, prefect_port: int, *, force: bool 
     from components.runtime import describe_machine, quiet_prefect
 
     params = check_workspace(ROOT)
-    check_videos(ROOT, params)
-    check_captions(ROOT, params)
+    check_sources(ROOT, params)
     if ui:
         check_port(mlflow_port, purpose="the MLflow page", option="--mlflow-port")
         check_port(prefect_port, purpose="the Prefect page", option="--prefect-port")
@@ -125,13 +124,13 @@ def _run_pipeline(ui: bool, mlflow_port: int, prefect_port: int, *, force: bool 
 
 
 def _summary(page: str, display: Display, seconds: float) -> None:
-    from components.registry.summary import champion_line
+    from components.registry.fetch import champion_line
 
     from components.artifacts import read_json
 
     verdict = read_json(ROOT / "artifacts/gate/verdict.json")
     lines = [
-        f"verdict     [bold]{verdict['decision']}[/]  {verdict['summary']}",
+        f"verdict     [bold]{verdict['verdict']}[/]  {verdict['reason']}",
         f"champion    {champion_line(ROOT)}",
         f"report      {Path(page).as_uri()}",
         f"videos      {(ROOT / 'artifacts/evaluate/samples').resolve()}",

@@ -17,7 +17,7 @@ console = Console()
 
 def status() -> None:
     """Every stage with its state and its key numbers; the data funnel; the registry."""
-    from components.registry.summary import champion_line
+    from components.registry.fetch import champion_line
 
     from flows.dvc import changed, descendants
 

@@ -27,7 +27,7 @@ def ran(output: str) -> list[str]:
 
 def test_dvc_repro_alone_takes_a_clean_clone_to_a_verdict(workspace):
     verdict = json.loads((workspace / "artifacts/gate/verdict.json").read_text())
-    assert verdict["decision"] in {"promote", "reject", "inconclusive"}
+    assert verdict["verdict"] in {"promote", "reject", "inconclusive"}
     for stage in STAGES.values():
         assert (workspace / stage.report).exists(), stage.name
 

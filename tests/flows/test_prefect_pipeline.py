@@ -65,7 +65,7 @@ def test_every_stage_is_a_child_run_with_parameters_and_its_result(workspace):
 
 def test_the_first_champion_is_the_candidate_that_kept_the_floors(workspace):
     verdict = json.loads((workspace / "artifacts/gate/verdict.json").read_text())
-    assert verdict["decision"] == "promote"
+    assert verdict["verdict"] == "promote"
     aliases = client(workspace).get_registered_model("reelforge-t2v").aliases
     assert aliases["champion"] == aliases["candidate"]
 
