@@ -20,7 +20,7 @@ from components import runtime
 from components.artifacts import StagePaths, sha256_of
 from components.provenance import git_revision, locked_digest, machine
 from components.report import Report
-from components.tracking_writer import Operation, Writer, connect, experiment_id
+from components.tracking_writer import Operation, Writer, connect, experiment_id, has_store
 
 if TYPE_CHECKING:
     from components.params import Params
@@ -35,6 +35,7 @@ PARAMS_PER_BATCH = 100  # limits of MLflow's API
 VALUE_CHARACTERS = 5_000
 KEY_PATTERN = re.compile(r"[^/\w.\- :]")  # what MLflow does not allow in a name
 MEGABYTE = 1e6
+RUNS_LOOKED_AT = 1_000
 
 
 @dataclass
@@ -166,7 +167,7 @@ def last_success(root: Path, stage: str, client: Any = None) -> str | None:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a finished stage took."""
+    """What a finished stage took, and on what."""
 
     run_id: str
     seconds: float
@@ -174,16 +175,21 @@ class RunSummary:
     tags: dict[str, str]
 
 
-def run_summary(root: Path, stage: str) -> RunSummary | None:
-    """The newest finished run of a stage; None if MLflow has none."""
+def stage_summaries(root: Path) -> dict[str, RunSummary]:
+    """Stage -> its newest finished run; empty where nothing was tracked."""
+    if not has_store(root):
+        return {}
     client = connect(root)
-    run_id = last_success(root, stage, client)
-    if run_id is None:
-        return None
-    run = client.get_run(run_id)
-    seconds = (run.info.end_time - run.info.start_time) / 1000
-    peak = run.data.metrics.get("system/peak_memory_megabytes")
-    return RunSummary(run_id, seconds, peak, dict(run.data.tags))
+    query, newest = "tags.kind = 'stage' and attributes.status = 'FINISHED'", ["attributes.end_time DESC"]
+    summaries: dict[str, RunSummary] = {}
+    for run in client.search_runs(
+        [experiment_id(client, root)], query, max_results=RUNS_LOOKED_AT, order_by=newest
+    ):
+        seconds = (run.info.end_time - run.info.start_time) / 1000
+        peak = run.data.metrics.get("system/peak_memory_megabytes")
+        summary = RunSummary(run.info.run_id, seconds, peak, dict(run.data.tags))
+        summaries.setdefault(run.data.tags["stage"], summary)
+    return summaries
 
 
 @contextmanager

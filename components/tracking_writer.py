@@ -19,6 +19,7 @@ from components import runtime
 log = logging.getLogger(__name__)
 
 EXPERIMENT = "reelforge"
+SQLITE = "sqlite:///"
 FLUSH_SECONDS = 2.0
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 15.0)  # the last one repeats
 SYSTEM_SECONDS = 10.0
@@ -40,6 +41,12 @@ def connect(root: Path) -> Any:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     uri = runtime.tracking_uri(root)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def has_store(root: Path) -> bool:
+    """True if anything was ever tracked here; asking a missing SQLite file would make it."""
+    uri = runtime.tracking_uri(root)
+    return not uri.startswith(SQLITE) or Path(uri.removeprefix(SQLITE)).is_file()
 
 
 def experiment_id(client: Any, root: Path) -> str:

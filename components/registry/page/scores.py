@@ -1,0 +1,177 @@
+"""What the evaluation and the gate found, in the words of the page."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from components.evaluation.record import EvaluationRecord, Metric, Sample
+from components.registry.page.words import HEADLINES, number, plural, title_of
+
+TONES = {"promote": "good", "reject": "bad", "inconclusive": "open"}
+HEADS = {"promote": "Promote", "reject": "Rejected", "inconclusive": "Cannot decide"}
+STATUS_TONES = {"passed": "good", "failed": "bad", "undecided": "open"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    head: str
+    tone: str
+    sentences: list[str]
+
+
+def verdict_of(judged: Mapping[str, Any] | None, *, is_champion: bool) -> Verdict:
+    """The gate's decision with the reasons behind it; says so where nothing was judged yet."""
+    if judged is None:
+        return Verdict(
+            "Not judged yet", "open", ["The gate has not run: `reelforge run` brings it up to date."]
+        )
+    decision = judged["verdict"]
+    head = "Promoted" if decision == "promote" and is_champion else HEADS[decision]
+    return Verdict(head, TONES[decision], [_sentence(part) for part in judged["reason"].split("; ")])
+
+
+def _sentence(reason: str) -> str:
+    return f"{reason[:1].upper()}{reason[1:]}."
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A number in large type, and what to hold it against."""
+
+    title: str
+    value: str
+    note: str
+
+
+def tiles(record: EvaluationRecord) -> list[Tile]:
+    known = [(name, record.metrics[name]) for name in HEADLINES if name in record.metrics]
+    return [
+        Tile(title_of(name), number(metric.value, name, metric.unit), _note(name, metric, record))
+        for name, metric in known
+        if metric.value is not None
+    ]
+
+
+def _note(name: str, metric: Metric, record: EvaluationRecord) -> str:
+    untrained = record.metrics.get(f"{name}_untrained")
+    if untrained:
+        return f"{number(untrained.value, name)} with random weights; lower is better"
+    if metric.chance is not None:
+        return f"{number(metric.chance, name)} by guessing; {plural(metric.n, 'video')}"
+    return f"{plural(metric.n, 'clip')}; {'higher' if metric.higher_is_better else 'lower'} is better"
+
+
+@dataclass(frozen=True)
+class Check:
+    text: str
+    tone: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric: what it is, how it was measured, and what the gate asked of it."""
+
+    title: str
+    value: str
+    interval: str
+    champion: str
+    n: int
+    identity: str
+    checks: list[Check] = field(default_factory=list)
+
+
+def metric_rows(record: EvaluationRecord, judged: Mapping[str, Any] | None) -> list[Row]:
+    """All metrics, those that the gate looked at first."""
+    findings = list(judged["findings"]) if judged else []
+    asked = {finding["metric"] for finding in findings}
+    names = sorted(record.metrics, key=lambda name: (name not in asked, name))
+    return [_row(name, record.metrics[name], [f for f in findings if f["metric"] == name]) for name in names]
+
+
+def _row(name: str, metric: Metric, findings: list[dict[str, Any]]) -> Row:
+    low_high = [number(bound, name) for bound in metric.interval or ()]
+    champion = next((f["champion"] for f in findings if f["champion"] is not None), None)
+    return Row(
+        title=title_of(name),
+        value=number(metric.value, name, metric.unit),
+        interval=" – ".join(low_high),
+        champion=number(champion, name) if champion is not None else "",
+        n=metric.n,
+        identity=metric.identity,
+        checks=[Check(_asked(finding, metric), STATUS_TONES[finding["status"]]) for finding in findings],
+    )
+
+
+def _asked(finding: Mapping[str, Any], metric: Metric) -> str:
+    """What was asked, short: `at least 75.0 %`, `better than champion, p = 0.004`, `within margin 0.050`."""
+    name, limit, status = finding["metric"], finding["limit"], finding["status"]
+    if finding["kind"] == "floor":
+        return f"at {'least' if metric.higher_is_better else 'most'} {number(limit, name, metric.unit)}"
+    if finding["kind"] == "guard":
+        return f"{'within' if status == 'passed' else 'not within'} margin {number(limit, name)}"
+    if finding["p_value"] is not None:
+        return f"better than champion, p = {finding['p_value']:.3f}"
+    return f"{finding['kind']}: {status}"
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """What a prompt asked for, and what was seen; `seen` is empty where they agree."""
+
+    asked: str
+    seen: str
+
+
+@dataclass(frozen=True)
+class Clip:
+    source: str  # data URI
+    prompt: str
+    attributes: list[Attribute]
+
+
+def clips(record: EvaluationRecord, folder: Path) -> list[Clip]:
+    """The gallery, with the files inside."""
+    return [
+        Clip(data_uri(folder / sample.file), sample.prompt, _attributes(sample))
+        for sample in record.gallery
+        if (folder / sample.file).is_file()
+    ]
+
+
+def _attributes(sample: Sample) -> list[Attribute]:
+    wanted = {name: value for name, value in sample.expected.items() if value is not None}
+    return [
+        Attribute(value, "" if sample.judged.get(name) == value else sample.judged.get(name) or "unclear")
+        for name, value in wanted.items()
+    ]
+
+
+def agreement(gallery: list[Clip]) -> str:
+    """How many of the shown videos show everything that was asked for, as a sentence."""
+    judged = [clip for clip in gallery if clip.attributes]
+    if not judged:
+        return ""
+    right = sum(all(not attribute.seen for attribute in clip.attributes) for clip in judged)
+    return f"{right} of {len(judged)} show everything their prompt names."
+
+
+@dataclass(frozen=True)
+class Pair:
+    original: str  # data URI
+    decoded: str  # data URI
+    psnr: str
+
+
+def reconstructions(record: EvaluationRecord, folder: Path) -> list[Pair]:
+    return [
+        Pair(data_uri(folder / pair.original), data_uri(folder / pair.decoded), number(pair.psnr, unit="dB"))
+        for pair in record.reconstructions
+        if (folder / pair.original).is_file() and (folder / pair.decoded).is_file()
+    ]
+
+
+def data_uri(path: Path) -> str:
+    """An MP4 file as text that can stand in the page."""
+    return f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -1,0 +1,51 @@
+"""Numbers and names as the page says them."""
+
+METRIC_TITLES = {
+    "toy_fvd": "Toy FVD",
+    "toy_fvd_untrained": "Toy FVD, untrained model",
+    "toy_kvd": "Toy KVD",
+    "toy_clipsim": "Toy CLIPSIM",
+    "colour_accuracy": "Colour accuracy",
+    "shape_accuracy": "Shape accuracy",
+    "motion_accuracy": "Motion accuracy",
+    "motion_energy": "Motion energy",
+    "validation_loss": "Validation loss",
+    "reconstruction_psnr": "Reconstruction PSNR",
+    "reconstruction_ssim": "Reconstruction SSIM",
+}
+HEADLINES = ("toy_fvd", "colour_accuracy", "motion_accuracy", "reconstruction_psnr")
+DIGEST_DIGITS = 12
+
+
+def title_of(metric: str) -> str:
+    return METRIC_TITLES.get(metric) or metric.replace("_", " ").capitalize()
+
+
+def number(value: float | None, metric: str = "", unit: str = "") -> str:
+    """Accuracies in per cent, the rest to four digits; a dash for what could not be computed."""
+    if value is None:
+        return "–"
+    if metric.endswith("_accuracy"):
+        return f"{value:.1%}".replace("%", " %")
+    size = abs(value)
+    decimals = 4 if size < 0.1 else 3 if size < 10 else 2 if size < 100 else 1
+    return f"{value:,.{decimals}f}{f' {unit}' if unit else ''}"
+
+
+def duration(seconds: float) -> str:
+    """As `8 s`, `3 min 05 s` or `2 h 04 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def reason_words(code: str) -> str:
+    """A reason code as words: `too_static` becomes `too static`."""
+    return code.replace("_", " ")
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
