@@ -60,8 +60,11 @@ def _checked(features: ArrayLike, name: str) -> Features:
 def _root(features: Features, ddof: int) -> Features:
     """R with R'R = covariance, of at most D rows: centred rows, and their QR factor where there are more."""
     centred = features - features.mean(axis=0)
-    scaled = centred / np.sqrt(len(features) - ddof)
-    return np.linalg.qr(scaled, mode="r") if len(scaled) > scaled.shape[1] else scaled
+    scaled: Features = centred / np.sqrt(len(features) - ddof)
+    if len(scaled) <= scaled.shape[1]:
+        return scaled
+    triangle: Features = np.linalg.qr(scaled).R
+    return triangle
 
 
 def _mean_off_diagonal(kernel: Features) -> float:

@@ -1,0 +1,233 @@
+"""Stage `evaluate`: one model under one protocol, with everything the gate needs to compare it with another.
+
+Its files: `record.json` (scores with identities, per prompt), `features.safetensors`, and videos to look at.
+All numbers are of the small extractor and carry names of their own (`toy_fvd`): they are not published FVD.
+"""
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+from torch import Tensor
+
+from components.artifacts import StagePaths, fresh_folder, sha256_of, sha256_of_json
+from components.data.latents import LatentManifest
+from components.data.pool import Limits
+from components.errors import ContractError
+from components.evaluation import scores
+from components.evaluation.attributes import Judgement, judge
+from components.evaluation.classifier import Extractor
+from components.evaluation.config import EvaluateConfig
+from components.evaluation.gallery import write_reconstructions, write_samples
+from components.evaluation.generate import Frames, check, generate, untrained
+from components.evaluation.protocol import Protocol
+from components.evaluation.record import FEATURES_FILE, EvaluationRecord, Metric
+from components.evaluation.reference import Reference, read_reference
+from components.evaluation.validation_loss import losses_of_clips
+from components.params import Params
+from components.report import Report
+from components.runtime import compute_device, resolve_precision
+from models.generation.pipeline import TextToVideoPipeline, to_pixels
+
+log = logging.getLogger(__name__)
+SHOWN_RECONSTRUCTIONS = 6
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is evaluated, and how."""
+
+    config: EvaluateConfig
+    pipeline: TextToVideoPipeline
+    model_sha256: str
+    reference: Reference
+    protocol: Protocol
+
+
+@dataclass(frozen=True)
+class _Videos:
+    """What was made: by the model, by an untrained one, and by the autoencoder alone of the first clips."""
+
+    generated: Frames
+    untrained: Frames
+    decoded: Frames
+    latents: Tensor  # of all reference clips
+
+
+def run(config: EvaluateConfig, paths: StagePaths) -> Report:
+    """Generate, measure, and write the evaluation's folder.
+
+    Raises `ContractError` for an extractor of another length or latents of another autoencoder, `UserError`
+    for a size that the model cannot make or too few clips.
+    """
+    extractor = _extractor(config, paths.input("extractor"))
+    task = _prepare(config, paths, extractor)
+    videos = _make_videos(task, paths.checkpoints)
+    features, judgements = _look(extractor, task.reference, videos)
+    metrics = _measure(task, videos, features, judgements)
+    with fresh_folder(paths.output("evaluation")) as folder:
+        save_file(features.as_dict(), folder / FEATURES_FILE)
+        record = _record(folder, task, videos, judgements, metrics)
+        record.write(folder)
+    shutil.rmtree(paths.checkpoints, ignore_errors=True)
+    return _report(record, task.reference, judgements)
+
+
+def _prepare(config: EvaluateConfig, paths: StagePaths, extractor: Extractor) -> _Task:
+    """Load and check everything before the first sample is made."""
+    runtime = Params.load(paths.root / "params.yaml").runtime
+    precision = resolve_precision("auto")
+    pipeline = _pipeline(paths, precision)
+    reference = read_reference(config, paths, Limits(runtime.workers, runtime.item_seconds))
+    check(pipeline, reference.prompts, config)
+    protocol = Protocol.of(config, reference, extractor=extractor.sha256, precision=precision)
+    return _Task(config, pipeline, sha256_of(paths.input("pipeline")), reference, protocol)
+
+
+def _extractor(config: EvaluateConfig, folder: Path) -> Extractor:
+    extractor = Extractor.load(folder)
+    if extractor.model.config.frames != config.frames:
+        raise ContractError(
+            f"the extractor reads {extractor.model.config.frames} frames, evaluate.frames is {config.frames};"
+            " set extractor.frames to the same number and train it again"
+        )
+    return extractor
+
+
+def _pipeline(paths: StagePaths, precision: str) -> TextToVideoPipeline:
+    """The model, after a check that the latents it was trained on are those of its autoencoder."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    pipeline = TextToVideoPipeline.from_pretrained(paths.input("pipeline"))
+    stored = LatentManifest.read(paths.input("latents")).contract
+    if stored != (own := pipeline.codec.contract()):
+        differing = ", ".join(sorted(key for key in own if stored.get(key) != own[key]))
+        raise ContractError(
+            f"{paths.input('latents')} was made by another autoencoder than the pipeline's (different: {differing});"
+            " encode, train and package again"
+        )
+    return pipeline.to(compute_device(), dtype)
+
+
+def _make_videos(task: _Task, checkpoints: Path) -> _Videos:
+    """All videos; finished batches of this model under this protocol are found again below `checkpoints`."""
+    config, prompts, frames = task.config, task.reference.prompts, task.reference.frames
+    keep = checkpoints / sha256_of_json([task.protocol.as_json(), task.model_sha256])[:16]
+    generated = generate(task.pipeline, prompts, config, keep=keep / "candidate", title="samples")
+    fresh = untrained(task.pipeline, config.seed)
+    never = generate(fresh, prompts, config, keep=keep / "untrained", title="samples, untrained")
+    latents = _encode(task.pipeline, frames, config.batch)
+    decoded = _decode(task.pipeline, latents[: config.reconstruction_clips], config)
+    return _Videos(generated, never, decoded, latents)
+
+
+@torch.inference_mode()
+def _encode(pipeline: TextToVideoPipeline, frames: Frames, batch: int) -> Tensor:
+    """uint8 (N, T, H, W, 3) -> latents (N, C, t, h, w)."""
+    parts = []
+    for start in range(0, len(frames), batch):
+        pixels = torch.from_numpy(frames[start : start + batch]).permute(0, 4, 1, 2, 3)
+        parts.append(pipeline.codec.encode(pixels.float().div(127.5).sub(1.0).to(pipeline.device)))
+    return torch.cat(parts)
+
+
+@torch.inference_mode()
+def _decode(pipeline: TextToVideoPipeline, latents: Tensor, config: EvaluateConfig) -> Frames:
+    parts = (latents[start : start + config.batch] for start in range(0, len(latents), config.batch))
+    return np.concatenate([to_pixels(pipeline.codec.decode(part, config.frames)) for part in parts])
+
+
+def _look(
+    extractor: Extractor, reference: Reference, videos: _Videos
+) -> tuple[scores.FeatureSets, list[Judgement]]:
+    """Features of all three sets, and what the classifier sees in the generated one."""
+    seen = extractor.read(videos.generated)
+    features = scores.FeatureSets(
+        generated=seen.features,
+        reference=extractor.read(reference.frames).features,
+        untrained=extractor.read(videos.untrained).features,
+    )
+    return features, judge(reference.ids, reference.prompts, seen.words, reference.training_captions)
+
+
+def _measure(
+    task: _Task, videos: _Videos, features: scores.FeatureSets, judgements: list[Judgement]
+) -> dict[str, Metric]:
+    reference, protocol = task.reference, task.protocol
+    shown = len(videos.decoded)
+    return {
+        **scores.distances(features, protocol),
+        **scores.accuracies(judgements, protocol),
+        **scores.motion(reference.ids, videos.generated, reference.frames, protocol),
+        **scores.reconstructions(reference.ids[:shown], reference.frames[:shown], videos.decoded, protocol),
+        **_validation_loss(task, videos.latents),
+    }
+
+
+def _validation_loss(task: _Task, latents: Tensor) -> dict[str, Metric]:
+    """The loss on the reference clips. Its identity names the autoencoder, as losses on other latents differ."""
+    config, reference = task.config, task.reference
+    losses = losses_of_clips(
+        task.pipeline,
+        latents,
+        reference.prompts,
+        reference.ids,
+        check(task.pipeline, reference.prompts, config),
+        times=config.validation_loss_times,
+        batch=config.batch,
+    )
+    decides = {
+        "seed": config.seed,
+        "times": config.validation_loss_times,
+        "precision": task.protocol.generation["precision"],
+        "autoencoder": task.pipeline.codec.contract(),
+    }
+    return scores.validation_loss(reference.ids, losses, task.protocol, **decides)
+
+
+def _record(
+    folder: Path, task: _Task, videos: _Videos, judgements: list[Judgement], metrics: dict[str, Metric]
+) -> EvaluationRecord:
+    """The record, after the videos that it names are written below `folder`."""
+    config, reference = task.config, task.reference
+    shown = min(SHOWN_RECONSTRUCTIONS, len(videos.decoded))
+    psnr = metrics["reconstruction_psnr"].per_item
+    return EvaluationRecord(
+        model_sha256=task.model_sha256,
+        protocol={**task.protocol.as_json(), "clips": reference.ids, "notes": list(reference.notes)},
+        samples=len(reference.clips),
+        prompts=reference.prompts,
+        metrics=metrics,
+        gallery=write_samples(
+            folder, videos.generated, reference.prompts, judgements, count=config.gallery, fps=config.fps
+        ),
+        reconstructions=write_reconstructions(
+            folder,
+            reference.frames[:shown],
+            videos.decoded[:shown],
+            [psnr[clip] for clip in reference.ids[:shown]],
+            fps=config.fps,
+        ),
+    )
+
+
+def _report(record: EvaluationRecord, reference: Reference, judgements: list[Judgement]) -> Report:
+    metrics = {name: round(m.value, 6) for name, m in record.metrics.items() if m.value is not None}
+    metrics["toy_fvd_share_of_untrained"] = round(
+        metrics["toy_fvd"] / max(metrics["toy_fvd_untrained"], 1e-9), 6
+    )
+    for name in sorted(metrics):
+        log.info("%s  %.4g", name, metrics[name])
+    return Report(
+        "evaluate",
+        metrics=dict(metrics),
+        counts={
+            "prompts": record.samples,
+            "prompts_held_out": sum(one.held_out for one in judgements),
+            "samples_kept": len(record.gallery),
+        },
+        notes=[f"model {record.model_sha256}", *reference.notes],
+    )

@@ -1,0 +1,85 @@
+"""How a score was measured, as an identity that two scores must share before anybody compares them.
+
+An identity names the metric and a digest of what goes into it: change the number of frames, a seed, the
+extractor or one reference clip, and the identity changes with it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from components.artifacts import sha256_of_json
+from components.evaluation.config import EvaluateConfig
+from components.evaluation.reference import Reference
+
+DDOF = 1
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """`generation`: what was asked of the model; `reference`: the real clips; `reading`: who looked at both."""
+
+    generation: dict[str, Any]
+    reference: dict[str, Any]
+    reading: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls, config: EvaluateConfig, reference: Reference, *, extractor: str, precision: str
+    ) -> "Protocol":
+        """`extractor`: sha256 of its weights."""
+        shape = {"frames": config.frames, "height": config.height, "width": config.width, "fps": config.fps}
+        return cls(
+            generation={
+                **shape,
+                "seed": config.seed,
+                "seed_rule": "seed + index",
+                "sampler": "euler",
+                "steps": config.sampler.steps,
+                "guidance": config.sampler.guidance,
+                "negative_prompt": config.negative_prompt,
+                "precision": precision,
+                "prompts": len(reference.clips),
+                "prompts_sha256": sha256_of_json(reference.prompts),
+            },
+            reference={
+                **shape,
+                "stride": 1,
+                "window": "middle",
+                "resize": "cover, centre crop",
+                "clips": len(reference.clips),
+                "splits": sorted({clip.split for clip in reference.clips}),
+                "sha256": reference.digest,
+            },
+            reading={"extractor_sha256": extractor, "resize": "area", "ddof": DDOF},
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        return {"generation": self.generation, "reference": self.reference, "reading": self.reading}
+
+    def distance(self, metric: str) -> str:
+        """Identity of a distance between generated and real clips."""
+        return identity(metric, self.as_json())
+
+    def judged(self, metric: str) -> str:
+        """Identity of a share of prompts that the classifier finds fulfilled."""
+        return identity(metric, {"generation": self.generation, "reading": self.reading})
+
+    def made(self, metric: str) -> str:
+        """Identity of what is measured on the generated pixels alone."""
+        return identity(metric, {"generation": self.generation})
+
+    def real(self, metric: str, **more: Any) -> str:
+        """Identity of what is measured on the reference clips, with `more` that decides it."""
+        return identity(metric, {"reference": self.reference, **more})
+
+
+def identity(metric: str, facts: dict[str, Any]) -> str:
+    """`metric@` and a digest of everything that decides its value besides the model."""
+    return f"{metric}@{sha256_of_json(facts)[:16]}"
+
+
+def even_and_odd(rows: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Two halves of a set, for the distance that two equal models would have."""
+    return rows[::2], rows[1::2]

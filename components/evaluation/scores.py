@@ -1,0 +1,123 @@
+"""From videos, features and real clips to the metrics of the record."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.evaluation.attributes import CHANCE, Judgement, accuracy_metric
+from components.evaluation.frechet import frechet_distance, kernel_distance
+from components.evaluation.motion import motion_energy, temporal_flickering
+from components.evaluation.protocol import DDOF, Protocol, even_and_odd
+from components.evaluation.reconstruction import pooled_psnr, psnr, ssim
+from components.evaluation.record import Metric
+
+Frames = NDArray[np.uint8]
+Features = NDArray[np.float32]
+LEVELS = 255.0
+
+
+@dataclass(frozen=True)
+class FeatureSets:
+    """Rows of features (N, D): of the model's videos, of the real clips, of an untrained model's videos."""
+
+    generated: Features
+    reference: Features
+    untrained: Features
+
+    def as_dict(self) -> dict[str, Features]:
+        return {"generated": self.generated, "reference": self.reference, "untrained": self.untrained}
+
+
+def distances(features: FeatureSets, protocol: Protocol) -> dict[str, Metric]:
+    """`toy_fvd`, `toy_kvd`, and the marks to read them by: an untrained model, and real clips in two halves."""
+    real = features.reference
+    count = len(features.generated)
+    halves = even_and_odd(real)
+    values = {
+        "toy_fvd": (frechet_distance(real, features.generated, ddof=DDOF), count),
+        "toy_fvd_untrained": (frechet_distance(real, features.untrained, ddof=DDOF), len(features.untrained)),
+        "toy_fvd_floor": (frechet_distance(*halves, ddof=DDOF), len(halves[1])),
+        "toy_kvd": (kernel_distance(real, features.generated), count),
+    }
+    return {
+        name: Metric(value, protocol.distance(name), higher_is_better=False, n=n)
+        for name, (value, n) in values.items()
+    }
+
+
+def accuracies(judgements: Sequence[Judgement], protocol: Protocol) -> dict[str, Metric]:
+    """`<attribute>_accuracy` over all prompts; `_held_out` over combinations that training never showed."""
+    unseen = [one for one in judgements if one.held_out]
+    found = {}
+    for attribute in CHANCE:
+        for name, chosen in (
+            (f"{attribute}_accuracy", judgements),
+            (f"{attribute}_accuracy_held_out", unseen),
+        ):
+            found[name] = accuracy_metric(attribute, chosen, protocol.judged(name))
+    return found
+
+
+def motion(ids: Sequence[str], generated: Frames, real: Frames, protocol: Protocol) -> dict[str, Metric]:
+    """`motion_energy` and `temporal_flickering` of the generated videos, and the energy of the real ones."""
+    energy = {name: motion_energy(clip) for name, clip in zip(ids, generated, strict=True)}
+    still = {name: temporal_flickering(clip) for name, clip in zip(ids, generated, strict=True)}
+    real_energy = {name: motion_energy(clip) for name, clip in zip(ids, real, strict=True)}
+    return {
+        "motion_energy": mean_metric(energy, protocol.made("motion_energy"), unit="share of 255"),
+        "temporal_flickering": mean_metric(still, protocol.made("temporal_flickering")),
+        "motion_energy_reference": mean_metric(
+            real_energy, protocol.real("motion_energy_reference"), unit="share of 255"
+        ),
+    }
+
+
+def reconstructions(
+    ids: Sequence[str], originals: Frames, decoded: Frames, protocol: Protocol
+) -> dict[str, Metric]:
+    """PSNR and SSIM of clips through the autoencoder: mean over frames, then over clips."""
+    pairs = {name: (one, two) for name, one, two in zip(ids, originals, decoded, strict=True)}
+
+    def over_clips(score: Callable[..., float]) -> dict[str, float]:
+        return {name: score(*pair, data_range=LEVELS) for name, pair in pairs.items()}
+
+    def identity(name: str) -> str:
+        return protocol.real(name, clips=list(ids))
+
+    pooled = pooled_psnr(
+        originals.reshape(-1, *originals.shape[2:]),
+        decoded.reshape(-1, *decoded.shape[2:]),
+        data_range=LEVELS,
+    )
+    return {
+        "reconstruction_psnr": mean_metric(over_clips(psnr), identity("reconstruction_psnr"), unit="dB"),
+        "reconstruction_ssim": mean_metric(over_clips(ssim), identity("reconstruction_ssim")),
+        "reconstruction_psnr_pooled": Metric(
+            pooled, identity("reconstruction_psnr_pooled"), higher_is_better=True, n=len(ids), unit="dB"
+        ),
+    }
+
+
+def validation_loss(
+    ids: Sequence[str], losses: NDArray[np.float64], protocol: Protocol, **decides: Any
+) -> dict[str, Metric]:
+    """Mean flow loss. `decides`: times, seed, and the autoencoder, whose latents alone it can be compared on."""
+    per_clip = dict(zip(ids, losses.tolist(), strict=True))
+    identity = protocol.real("validation_loss", **decides)
+    return {"validation_loss": mean_metric(per_clip, identity, higher_is_better=False)}
+
+
+def mean_metric(
+    per_item: Mapping[str, float], identity: str, *, higher_is_better: bool = True, unit: str = ""
+) -> Metric:
+    """The mean of the items, with the 95 % interval of a mean."""
+    values = np.array(list(per_item.values()))
+    mean = float(values.mean())
+    spread = 1.96 * float(values.std(ddof=1)) / np.sqrt(len(values)) if len(values) > 1 else 0.0
+    interval = (mean - spread, mean + spread) if len(values) > 1 else None
+    return Metric(
+        mean, identity, higher_is_better, len(values), unit=unit, interval=interval, per_item=dict(per_item)
+    )

@@ -1,0 +1,213 @@
+import dataclasses
+import shutil
+
+import av
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from components.artifacts import read_json, sha256_of, write_json
+from components.data.latents import LatentManifest, TextTable
+from components.errors import ContractError, UserError
+from components.evaluation import evaluate, generate
+from components.evaluation.classifier import ClassifierConfig, VideoClassifier, save
+from components.evaluation.config import EvaluateConfig, SamplerConfig
+from components.evaluation.frechet import frechet_distance
+from components.evaluation.record import EvaluationRecord
+from components.evaluation.validation_loss import fixed_noise, interior_times
+from models.diffusion.times import Times
+from models.generation.layout import Settings
+from models.generation.pipeline import TextToVideoPipeline
+from models.text import TextEncoder
+from tests.tiny_clips import SCENES, make_clips, stage_paths
+from tests.tiny_parts import tiny_codec, tiny_text, tiny_transformer
+
+CONFIG = EvaluateConfig(
+    seed=3,
+    samples=6,
+    height=32,
+    width=32,
+    frames=5,
+    fps=8,
+    batch=4,
+    sampler=SamplerConfig(steps=2, guidance=2.0),
+    gallery=3,
+    reconstruction_clips=2,
+    validation_loss_times=3,
+)
+INPUTS = {
+    "clips": "artifacts/clips/dedup.json",
+    "videos": "data/footage",
+    "pipeline": "artifacts/pipeline",
+    "extractor": "artifacts/extractor",
+    "latents": "artifacts/latents/videos.json",
+}
+
+
+def make_workspace(root, **clips):
+    """Clips, a pipeline with random weights, an extractor, and the manifest of the latents it belongs to."""
+    make_clips(root, **clips)
+    codec = tiny_codec()
+    TextToVideoPipeline(
+        transformer=tiny_transformer(),
+        codec=codec,
+        text_encoder=TextEncoder.from_pretrained(tiny_text(root / "text")),
+        times=Times(),
+        defaults=Settings(height=32, width=32, num_frames=5, fps=8, steps=2, guidance_scale=2.0),
+    ).save_pretrained(root / INPUTS["pipeline"])
+    torch.manual_seed(0)
+    folder = root / INPUTS["extractor"]
+    folder.mkdir(parents=True)
+    save(VideoClassifier(ClassifierConfig((4, 8), 5, 32)), folder)
+    table = TextTable("digest", 32, 12, ())
+    LatentManifest(codec.contract(), table, 8, (), {}).write(root / INPUTS["latents"])
+    return stage_paths(root, INPUTS, {"evaluation": "artifacts/evaluate"})
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    return make_workspace(tmp_path_factory.mktemp("evaluate"), validation=range(len(SCENES)))
+
+
+@pytest.fixture(scope="module")
+def report(paths):
+    return evaluate.run(CONFIG, paths)
+
+
+@pytest.fixture(scope="module")
+def record(report, paths):
+    return EvaluationRecord.read(paths.output("evaluation"))
+
+
+def test_the_record_says_who_was_measured_how_and_on_what(record, paths):
+    assert record.model_sha256 == sha256_of(paths.input("pipeline"))
+    assert record.samples == len(record.prompts) == len(SCENES)
+    for name, metric in record.metrics.items():
+        assert metric.identity.startswith(f"{name}@")
+        if metric.per_item:
+            assert metric.value == pytest.approx(np.mean(list(metric.per_item.values())))
+            assert set(metric.per_item) <= set(record.protocol["clips"])
+            assert len(metric.per_item) == metric.n
+
+
+def test_the_distances_are_those_of_the_stored_features(record, paths):
+    stored = load_file(paths.output("evaluation") / "features.safetensors")
+    assert all(rows.shape == (len(SCENES), 8) and rows.dtype == np.float32 for rows in stored.values())
+    for metric, rows in (("toy_fvd", "generated"), ("toy_fvd_untrained", "untrained")):
+        expected = frechet_distance(stored["reference"], stored[rows])
+        assert record.metrics[metric].value == pytest.approx(expected)
+
+
+def test_no_number_goes_by_the_published_name(report):
+    assert not [name for name in report.metrics if "fvd" in name.lower() and not name.startswith("toy_")]
+    assert report.metrics["toy_fvd_share_of_untrained"] == pytest.approx(
+        report.metrics["toy_fvd"] / report.metrics["toy_fvd_untrained"], rel=1e-4
+    )
+
+
+def test_a_second_run_writes_the_same_files(report, paths):
+    before = sha256_of(paths.output("evaluation"))
+    assert evaluate.run(CONFIG, paths) == report
+    assert sha256_of(paths.output("evaluation")) == before
+    assert not paths.checkpoints.exists()
+
+
+def test_a_killed_run_goes_on_with_the_batches_it_has(report, paths, monkeypatch):
+    before = sha256_of(paths.output("evaluation"))
+    calls, make = [], TextToVideoPipeline.__call__
+
+    def dies_in_the_second_batch(self, prompts, **changes):
+        calls.append(changes["seed"])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return make(self, prompts, **changes)
+
+    monkeypatch.setattr(TextToVideoPipeline, "__call__", dies_in_the_second_batch)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.run(CONFIG, paths)
+    evaluate.run(CONFIG, paths)
+    assert calls == [3, 7, 7, 3, 7]  # the first batch of the candidate is not made again
+    assert sha256_of(paths.output("evaluation")) == before
+
+
+def test_the_gallery_holds_videos_that_play(record, paths):
+    assert len(record.gallery) == CONFIG.gallery
+    for sample in record.gallery:
+        with av.open(str(paths.output("evaluation") / sample.file)) as container:
+            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        assert len(frames) == CONFIG.frames
+        assert min(frames[0].shape[:2]) >= 128
+        assert sample.prompt in record.prompts
+        assert set(sample.expected) == set(sample.judged) == {"colour", "shape", "motion"}
+    for pair in record.reconstructions:
+        assert (paths.output("evaluation") / pair.original).is_file()
+        assert (paths.output("evaluation") / pair.decoded).is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "changed", "kept"),
+    [
+        (
+            {"seed": 4},
+            {"toy_fvd", "colour_accuracy", "motion_energy", "validation_loss"},
+            {"reconstruction_psnr"},
+        ),
+        (
+            {"sampler": SamplerConfig(steps=3, guidance=2.0)},
+            {"toy_fvd", "motion_energy"},
+            {"validation_loss"},
+        ),
+        ({"validation_loss_times": 4}, {"validation_loss"}, {"toy_fvd", "motion_energy"}),
+        ({"gallery": 1}, set(), {"toy_fvd", "validation_loss", "motion_energy", "reconstruction_psnr"}),
+    ],
+)
+def test_an_identity_changes_with_what_decides_the_number_and_nothing_else(
+    change, changed, kept, record, paths
+):
+    other = dataclasses.replace(paths, outputs={"evaluation": paths.root / "other"})
+    evaluate.run(CONFIG.model_copy(update=change), other)
+    after = EvaluationRecord.read(paths.root / "other").metrics
+    assert all(after[name].identity != record.metrics[name].identity for name in changed)
+    assert all(after[name].identity == record.metrics[name].identity for name in kept)
+
+
+def test_untrained_means_other_weights_in_the_same_architecture(paths):
+    trained = TextToVideoPipeline.from_pretrained(paths.input("pipeline"))
+    state = torch.get_rng_state()
+    one, two = (generate.untrained(trained, 5).transformer.state_dict() for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert {name: value.shape for name, value in one.items()} == {
+        name: value.shape for name, value in trained.transformer.state_dict().items()
+    }
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_too_few_validation_clips_are_filled_up_and_the_record_says_so(tmp_path):
+    paths = make_workspace(tmp_path, validation=())
+    report = evaluate.run(CONFIG, paths)
+    assert any("training clips were added" in note for note in report.notes)
+    assert EvaluationRecord.read(paths.output("evaluation")).protocol["reference"]["splits"] == ["train"]
+
+
+def test_what_cannot_be_evaluated_stops_before_the_first_sample(paths, tmp_path):
+    with pytest.raises(UserError, match="height 30"):
+        evaluate.run(CONFIG.model_copy(update={"height": 30}), paths)
+    with pytest.raises(ContractError, match=r"extractor\.frames"):
+        evaluate.run(CONFIG.model_copy(update={"frames": 6}), paths)
+    with pytest.raises(UserError, match="at least 4 clips"):
+        evaluate.run(CONFIG.model_copy(update={"samples": 6, "fps": 1}), paths)
+    shutil.copy(paths.input("latents"), tmp_path / "videos.json")
+    manifest = read_json(tmp_path / "videos.json")
+    manifest["contract"]["weights_sha256"] = "f" * 64
+    write_json(tmp_path / "videos.json", manifest)
+    foreign = dataclasses.replace(paths, inputs={**paths.inputs, "latents": tmp_path / "videos.json"})
+    with pytest.raises(ContractError, match="weights_sha256"):
+        evaluate.run(CONFIG, foreign)
+
+
+def test_the_noise_of_a_clip_does_not_depend_on_its_neighbours():
+    shape = (2, 3, 4, 4)
+    assert torch.equal(fixed_noise("a", 1, 3, shape), fixed_noise("a", 1, 3, shape))
+    assert not torch.equal(fixed_noise("a", 1, 3, shape), fixed_noise("b", 1, 3, shape))
+    assert interior_times(10) == pytest.approx(np.linspace(0, 1000, 12)[1:-1])
