@@ -16,7 +16,7 @@ Mask = NDArray[np.uint8]
 
 STROKE = 0.09  # of the width: strokes are thinner than this
 CONTRAST = 36  # grey levels between a stroke and what is beside it
-STAYS = 0.25  # share of the frames in which the contrast may be lower: something bright passes behind
+STAYS = 0.15  # share of the frames in which the contrast may be lower: something bright passes behind
 GAP = 0.06  # of the width: what is closer in a row belongs to one line
 LINE_HEIGHT = (0.05, 0.35)  # of the picture's height
 LINE_WIDTH = 0.12  # of the picture's width, at least

@@ -1,6 +1,6 @@
 import csv
 import json
-from itertools import chain
+from itertools import chain, pairwise
 
 import pytest
 from footage_workspace import make_root, run_stage
@@ -86,7 +86,7 @@ def test_validation_is_its_share_of_the_files_and_holds_no_special_one(default_p
 def test_neighbouring_scenes_have_different_backgrounds(default_plans):
     _, plans = default_plans
     for plan in plans:
-        for one, other in zip(plan.scenes, plan.scenes[1:], strict=False):
+        for one, other in pairwise(plan.scenes):
             assert one.background != other.background
 
 
@@ -94,7 +94,7 @@ def test_sidecars_give_scenes_without_gaps_and_captions_that_match(curated):
     for sidecar in sidecars(curated.videos).values():
         scenes = sidecar["scenes"]
         assert scenes[0]["start"] == 0
-        assert all(one["end"] == other["start"] for one, other in zip(scenes, scenes[1:], strict=False))
+        assert all(one["end"] == other["start"] for one, other in pairwise(scenes))
         for scene in scenes:
             assert attributes_of(scene["caption"]) == {
                 key: scene[key] for key in ("colour", "shape", "motion")
