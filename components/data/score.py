@@ -103,7 +103,9 @@ def score_clip(job: Job) -> Scores:
     scores: Scores = {}
     if "motion" in wanted:
         moments = looks[:: max(1, round(len(looks) / MOTION_PAIRS))]
-        pairs = [(value(look.before), value(look.after), look.seconds) for look in moments if look.seconds > 0]
+        pairs = [
+            (value(look.before), value(look.after), look.seconds) for look in moments if look.seconds > 0
+        ]
         motion = MotionMeter().measure(pairs)
         scores |= {"motion": motion.objects, "camera_motion": motion.camera}
     if "sharpness" in wanted:
