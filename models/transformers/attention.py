@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.positions import rotate_in_time
+from models.transformers.normalise import rms_norm
 from models.transformers.windows import Partition, Window, group, partition, score_bias, ungroup
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,8 @@ def explicit(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> 
     else:
         rows = bias.to(query.dtype).expand(groups, heads, -1, -1).flatten(0, 1)
         scores = torch.baddbmm(rows, query, key.mT, alpha=width**-0.5)
-    out = torch.bmm(scores.softmax(dim=-1), value)
+    weights = scores.softmax(dim=-1, dtype=torch.float32).to(value.dtype)
+    out = torch.bmm(weights, value)
     return out.view(groups, heads, -1, width).transpose(1, 2)
 
 
@@ -131,7 +133,7 @@ def attend_framewise(query: Tensor, key: Tensor, value: Tensor, part: Partition)
 
 
 class QueryKeyNorm(nn.Module):
-    """RMSNorm of queries and of keys over the width of a head, in float32. (..., 2, heads, K) -> the same."""
+    """RMSNorm of queries and of keys over the width of a head. (..., 2, heads, K) -> the same."""
 
     def __init__(self, head_width: int, eps: float = 1e-6) -> None:
         super().__init__()
@@ -140,10 +142,8 @@ class QueryKeyNorm(nn.Module):
         self.key = nn.Parameter(torch.ones(head_width))
 
     def forward(self, query_key: Tensor) -> Tensor:
-        x = query_key.float()
-        scale = torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + self.eps)
-        weight = torch.stack((self.query, self.key)).float()
-        return (x * scale * weight[:, None]).to(query_key.dtype)
+        weight = torch.stack((self.query, self.key)).to(query_key.dtype)
+        return rms_norm(query_key, self.eps) * weight[:, None]
 
 
 class SelfAttention(nn.Module):
