@@ -2,7 +2,8 @@
 
 The registry is a service and the gate is a DVC stage, so the champion has to become a file that DVC can compare.
 The folder is left alone when the champion is the very model in this workspace: what it was judged against is what
-the verdict depends on, and a second run must find nothing to do.
+the verdict depends on, and a second run must find nothing to do. A champion that was evaluated under another
+protocol than the candidate is evaluated again under the candidate's, or the two could never be compared.
 """
 
 import logging
@@ -10,44 +11,105 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from components.artifacts import fresh_folder, sha256_of, write_json
+from components.artifacts import StagePaths, fresh_folder, read_json, sha256_of, write_json
+from components.evaluation.record import FEATURES_FILE, RECORD_FILE, EvaluationRecord
 from components.params import Params
-from components.registry.register import EVALUATION_TAG, PIPELINE
+from components.registry.fetch import fetch_pipeline
+from components.registry.register import EVALUATION, EVALUATION_TAG, PIPELINE
 from components.registry.versions import CHAMPION, TEXT_TO_VIDEO, Version, with_alias
+from components.stages import STAGES
 from components.tracking_writer import connect
 
 log = logging.getLogger(__name__)
 
-FILES = ("record.json", "features.safetensors")  # what the gate reads of an evaluation
+EVALUATE = "evaluate"
 
 
 def sync_baseline(root: Path, params: Params) -> bool:
     """Make the baseline folder hold the champion's evaluation; True if that changed it."""
     folder = root / params.gate.baseline
     champion = with_alias(root, TEXT_TO_VIDEO, CHAMPION)
-    candidate = root / PIPELINE
-    if champion and candidate.exists() and champion.digest == sha256_of(candidate) and folder.exists():
+    if champion and _is_settled(root, champion, folder):
         return False
     before = sha256_of(folder) if folder.exists() else ""
     with tempfile.TemporaryDirectory() as temporary:
         fetched = Path(temporary) / "baseline"
         fetched.mkdir()
-        _fetch(root, champion, fetched)
+        if champion is None:
+            write_json(fetched / RECORD_FILE, {"champion": None})
+        else:
+            _copy_gate_files(_evaluation_of(root, params, champion, Path(temporary)), fetched)
         if sha256_of(fetched) == before:
             return False
         with fresh_folder(folder) as made:
-            for file in fetched.iterdir():
-                shutil.copyfile(file, made / file.name)
+            _copy_gate_files(fetched, made)
     log.info("baseline is the evaluation of %s", champion or "no champion yet")
     return True
 
 
-def _fetch(root: Path, champion: Version | None, folder: Path) -> None:
-    if champion is None:
-        write_json(folder / "record.json", {"champion": None})
-        return
-    client = connect(root)
-    for name in FILES:
-        stored = f"evaluation/{champion.tags[EVALUATION_TAG]}/{name}"
-        with tempfile.TemporaryDirectory() as temporary:
-            shutil.copyfile(client.download_artifacts(champion.run_id, stored, temporary), folder / name)
+def _is_settled(root: Path, champion: Version, folder: Path) -> bool:
+    """True if there is nothing to fetch: the champion is this workspace's model, or its evaluation is here."""
+    candidate = root / PIPELINE
+    if not folder.exists():
+        return False
+    if candidate.exists() and champion.digest == sha256_of(candidate):
+        return True
+    if "model_sha256" not in read_json(folder / RECORD_FILE):
+        return False
+    present = EvaluationRecord.read(folder)
+    return present.model_sha256 == champion.digest and present.protocol == _wanted_protocol(root, present)
+
+
+def _wanted_protocol(root: Path, other: EvaluationRecord) -> dict[str, object]:
+    """The candidate's protocol; the other's own while there is no candidate to compare with."""
+    folder = root / EVALUATION
+    return EvaluationRecord.read(folder).protocol if (folder / RECORD_FILE).is_file() else other.protocol
+
+
+def _evaluation_of(root: Path, params: Params, champion: Version, temporary: Path) -> Path:
+    """A folder with the champion's evaluation under the candidate's protocol."""
+    stored = f"evaluation/{champion.tags[EVALUATION_TAG]}"
+    folder = Path(connect(root).download_artifacts(champion.run_id, stored, str(temporary)))
+    record = EvaluationRecord.read(folder)
+    if record.protocol == _wanted_protocol(root, record):
+        return folder
+    log.info("%s was evaluated under another protocol than the candidate; evaluating it again", champion)
+    try:
+        return _evaluate_again(root, params, temporary)
+    except ValueError as error:  # as when it cannot make videos of the new length; the gate will say so
+        log.warning("%s cannot be evaluated under the candidate's protocol: %s", champion, error)
+        return folder
+
+
+def _evaluate_again(root: Path, params: Params, temporary: Path) -> Path:
+    """Run the stage `evaluate` with the champion in place of the candidate."""
+    stage = STAGES[EVALUATE]
+    own = stage.paths(root, params)
+    pipeline = fetch_pipeline(root, CHAMPION)
+    again = StagePaths(
+        root=root,
+        inputs={**own.inputs, "pipeline": pipeline, "latents": _latents_of(pipeline, own, temporary)},
+        outputs={"evaluation": temporary / EVALUATE},
+        checkpoints=root / "checkpoints" / f"{EVALUATE}-{CHAMPION}",
+    )
+    stage.load()(params.section(stage.section), again)
+    return again.outputs["evaluation"]
+
+
+def _latents_of(pipeline: Path, own: StagePaths, temporary: Path) -> Path:
+    """The latents' manifest as the champion's training saw it: with the contract of its own autoencoder."""
+    from models.autoencoders import load_autoencoder
+    from models.generation.layout import CODEC
+
+    path = temporary / "latents.json"
+    write_json(
+        path, {**read_json(own.input("latents")), "contract": load_autoencoder(pipeline / CODEC).contract()}
+    )
+    return path
+
+
+def _copy_gate_files(source: Path, folder: Path) -> None:
+    """What the gate reads of an evaluation, without its videos."""
+    for name in (RECORD_FILE, FEATURES_FILE):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)

@@ -11,7 +11,7 @@ from components.registry.page.words import HEADLINES, number, plural, title_of
 
 TONES = {"promote": "good", "reject": "bad", "inconclusive": "open"}
 HEADS = {"promote": "Promote", "reject": "Rejected", "inconclusive": "Cannot decide"}
-STATUS_TONES = {"passed": "good", "failed": "bad", "undecided": "open"}
+STATUS_TONES = {"passed": "good", "failed": "bad", "undecided": "open", "left out": "open"}
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,8 @@ def _asked(finding: Mapping[str, Any], metric: Metric) -> str:
     name, limit, status = finding["metric"], finding["limit"], finding["status"]
     if finding["kind"] == "floor":
         return f"at {'least' if metric.higher_is_better else 'most'} {number(limit, name, metric.unit)}"
+    if status == "left out":
+        return "not comparable with the champion's"
     if finding["kind"] == "guard":
         return f"{'within' if status == 'passed' else 'not within'} margin {number(limit, name)}"
     if finding["p_value"] is not None:

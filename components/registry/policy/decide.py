@@ -85,7 +85,7 @@ def _incomparable(candidate: Contestant, champion: Contestant, policy: GateConfi
         if other is None:
             reason = f"the champion's evaluation has no usable {metric}; evaluate the champion again"
             yield Finding(metric, "evidence", Status.UNDECIDED, reason)
-        elif mine.identity != other.identity:
+        elif mine.identity != other.identity and not _own_measure(metric, candidate, champion, policy):
             reason = (
                 f"{metric} is `{mine.identity}` for the candidate and `{other.identity}` for the champion:"
                 " two different measurements; evaluate the champion again under the present protocol"
@@ -97,6 +97,16 @@ def _incomparable(candidate: Contestant, champion: Contestant, policy: GateConfi
     if candidate.generated.shape != champion.generated.shape:
         shapes = f"{candidate.generated.shape} and {champion.generated.shape}"
         yield Finding(DISTANCE, "evidence", Status.UNDECIDED, f"features of {shapes} cannot be paired")
+
+
+def _own_measure(metric: str, candidate: Contestant, champion: Contestant, policy: GateConfig) -> bool:
+    """True for a guard that differs in identity although the protocols are equal.
+
+    Then it is measured on a part of the models themselves: the validation loss on latents of the autoencoder.
+    Evaluating again would not make the two comparable, so such a guard has nothing to say.
+    """
+    same_protocol = candidate.record.protocol == champion.record.protocol
+    return same_protocol and metric != policy.primary
 
 
 def _compare(metric: str, candidate: Contestant, champion: Contestant, policy: GateConfig) -> Finding:
@@ -117,6 +127,9 @@ def _compare(metric: str, candidate: Contestant, champion: Contestant, policy: G
 def _guard(metric: str, candidate: Contestant, champion: Contestant, policy: GateConfig) -> Finding:
     """Non-inferiority: is a loss of more than the margin excluded?"""
     margin = policy.margins[metric]
+    if candidate.metric(metric).identity != champion.metric(metric).identity:
+        reason = f"{metric} is not comparable between these models, whose autoencoders differ"
+        return Finding(metric, "guard", Status.LEFT_OUT, reason, candidate.value(metric))
     mine, other = candidate.metric(metric), champion.metric(metric)
     if metric == DISTANCE:
         test = _permuted(candidate, champion, policy)

@@ -15,6 +15,7 @@ class Status(StrEnum):
     PASSED = "passed"
     FAILED = "failed"
     UNDECIDED = "undecided"
+    LEFT_OUT = "left out"  # says nothing either way; named so that nobody takes it for a pass
 
 
 @dataclass(frozen=True)

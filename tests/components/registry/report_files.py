@@ -19,8 +19,14 @@ from tests.components.registry.contestants import contestant, mean_of
 from tests.components.registry.release_files import judge, make_release, write_evaluation
 
 REPORTS = (
-    Report("ingest", counts={"files": 163, "usable": 161, "rejected": 2}, reasons={"truncated": 1, "unreadable": 1}),
-    Report("split", counts={"files": 161, "pieces": 812, "clips": 771, "rejected": 41}, reasons={"too_short": 41}),
+    Report(
+        "ingest",
+        counts={"files": 163, "usable": 161, "rejected": 2},
+        reasons={"truncated": 1, "unreadable": 1},
+    ),
+    Report(
+        "split", counts={"files": 161, "pieces": 812, "clips": 771, "rejected": 41}, reasons={"too_short": 41}
+    ),
     Report(
         "filter",
         counts={"clips": 771, "passed": 702, "rejected": 69},

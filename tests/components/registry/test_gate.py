@@ -151,6 +151,20 @@ def test_another_metric_identity_decides_nothing_and_names_both():
     assert "evaluate the champion again" in verdict.reason
 
 
+def test_a_guard_that_depends_on_the_autoencoder_is_left_out_by_name_under_one_protocol():
+    champion = with_metric(shifted(2, 2.0), "validation_loss", identity="validation_loss@other autoencoder")
+    verdict = decide(shifted(1, 0.0), champion, POLICY)
+    assert verdict.decision is Decision.PROMOTE
+    (left_out,) = [finding for finding in verdict.findings if finding.status is Status.LEFT_OUT]
+    assert left_out.metric == "validation_loss"
+
+
+def test_the_same_guard_decides_nothing_under_another_protocol():
+    champion = with_metric(shifted(2, 2.0), "validation_loss", identity="validation_loss@other clips")
+    champion = replace(champion, record=replace(champion.record, protocol={"frames": 17}))
+    assert decide(shifted(1, 0.0), champion, POLICY).decision is Decision.INCONCLUSIVE
+
+
 def test_a_champion_without_a_number_decides_nothing():
     champion = with_metric(shifted(2, 2.0), "validation_loss", value=None)
     assert decide(shifted(1, 0.0), champion, POLICY).decision is Decision.INCONCLUSIVE

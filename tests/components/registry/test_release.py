@@ -22,25 +22,12 @@ from components.tracking_writer import connect
 from tests.components.registry.contestants import contestant
 from tests.components.registry.release_files import judge, make_release, write_evaluation
 
+pytestmark = pytest.mark.xdist_group("mlflow registry")
+
 
 def champion(root: Path) -> int | None:
     found = with_alias(root, TEXT_TO_VIDEO, "champion")
     return found.number if found else None
-
-
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory):
-    """An MLflow database with its tables, which take seconds to make."""
-    root = tmp_path_factory.mktemp("empty")
-    connect(root).search_experiments()
-    return root / "mlflow.db"
-
-
-@pytest.fixture
-def root(tmp_path, empty_database):
-    """A workspace with a registry of its own."""
-    shutil.copyfile(empty_database, tmp_path / "mlflow.db")
-    return tmp_path
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,168 @@
+"""The report page as a person gets it: opened from disk in a browser, with nothing else around."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from components.evaluation.record import EvaluationRecord
+from components.params import Params
+from components.registry.page.charts import line_chart, round_values, thin
+from components.registry.page.words import duration, number
+from components.registry.report import write_report
+from tests.components.registry.report_files import make_finished
+
+CHROMIUM = Path("/usr/bin/chromium")
+REPOSITORY = Path(__file__).parents[3]
+SECTIONS = ("Generated videos", "Metrics", "Autoencoder", "Training", "Data", "Origin", "Next")
+VIEWPORTS = ((1280, "light"), (390, "light"), (1280, "dark"))
+
+pytestmark = pytest.mark.xdist_group("mlflow registry")
+
+# Videos outside the window are paused by the browser: each is brought into it before it is asked.
+ALL_PLAY = """async () => {
+  const still = [];
+  for (const video of document.querySelectorAll("video")) {
+    video.scrollIntoView({block: "center"});
+    await video.play();
+    const before = video.currentTime;
+    for (let tries = 0; tries < 60 && video.currentTime === before; tries++)
+      await new Promise((done) => setTimeout(done, 50));
+    if (video.readyState < 2 || video.currentTime === before) still.push(video.getAttribute("aria-label"));
+  }
+  return still;
+}"""
+
+
+@pytest.fixture(scope="module")
+def page_path(tmp_path_factory, empty_database):
+    root = tmp_path_factory.mktemp("finished")
+    shutil.copyfile(empty_database, root / "mlflow.db")
+    return write_report(make_finished(root, samples=6))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+def test_the_page_stands_alone(page_path):
+    text = page_path.read_text()
+    assert "http://" not in text.replace("http://www.w3.org", "")
+    assert "https://" not in text
+    assert text.count("data:video/mp4;base64,") == 6 + 2 * 6
+
+
+def test_the_verdict_comes_first(page_path):
+    text = page_path.read_text()
+    order = [
+        "<h1>Promoted</h1>",
+        "Toy FVD",
+        "Generated videos",
+        "<h2>Metrics",
+        "<h2>Training",
+        "<h2>Data",
+        "<h2>Origin",
+    ]
+    places = [text.index(part) for part in order]
+    assert places == sorted(places)
+
+
+def test_a_prompt_cannot_break_out_of_the_page(root):
+    make_finished(root, samples=1)
+    record = root / "artifacts/evaluate/record.json"
+    prompt = EvaluationRecord.read(record.parent).gallery[0].prompt
+    record.write_text(record.read_text().replace(prompt, "<script>alert(1)</script>"))
+    text = write_report(root).read_text()
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert" in text
+
+
+def test_a_workspace_that_has_not_run_yet_gets_a_page_that_says_so(tmp_path):
+    (tmp_path / "params.yaml").write_text((REPOSITORY / "params.yaml").read_text())
+    text = write_report(tmp_path).read_text()
+    assert "Not judged yet" in text
+    assert Params.load(tmp_path / "params.yaml").recipe in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), VIEWPORTS, ids=str)
+def test_the_page_opens_without_errors_or_requests_and_fits_its_window(browser, page_path, width, scheme):
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    said: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(page_path.as_uri())
+    page.wait_for_load_state("networkidle")
+    assert said == []
+    assert [url for url in requests if not url.startswith("data:")] == [page_path.as_uri()]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
+
+
+@pytest.mark.slow
+def test_every_video_plays(browser, page_path):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(page_path.as_uri())
+    assert page.evaluate("document.querySelectorAll('video').length") == 6 + 2 * 6
+    assert page.evaluate(ALL_PLAY) == []
+    page.close()
+
+
+@pytest.mark.slow
+def test_one_button_pauses_all_videos_and_plays_them_again(browser, page_path):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(page_path.as_uri())
+    playing = "[...document.querySelectorAll('video')].filter((video) => !video.paused).length"
+    page.get_by_role("button", name="Pause videos").click()
+    assert page.evaluate(playing) == 0
+    page.get_by_role("button", name="Play videos").click()
+    page.wait_for_function(f"{playing} > 0")
+    page.close()
+
+
+@pytest.mark.slow
+def test_who_asks_for_less_motion_gets_still_videos(browser, page_path):
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    page.goto(page_path.as_uri())
+    assert page.evaluate("[...document.querySelectorAll('video')].every((video) => video.paused)")
+    page.close()
+
+
+@pytest.mark.parametrize(
+    "points", [[(0, 1.0)], [(0, 0.0), (5, 0.0)], [(1, 1e-6), (2, 10.0)], [(1, -2.0), (9, 3.0)]]
+)
+def test_a_curve_of_any_range_is_drawn_inside_its_frame(points):
+    chart = str(line_chart(points, label="loss"))
+    drawn = chart.split('points="')[1].split('"', maxsplit=1)[0].split()
+    for pair in drawn:
+        x, y = map(float, pair.split(","))
+        assert 0 <= x <= 280
+        assert 0 <= y <= 132
+
+
+def test_a_long_curve_is_thinned_without_losing_its_level():
+    points = [(step, float(step % 10)) for step in range(10_000)]
+    thinned = thin(points, 100)
+    assert len(thinned) == 100
+    assert {y for _, y in thinned} == {4.5}
+
+
+def test_ticks_are_round_numbers_in_the_range():
+    assert round_values(0.0, 1.0, logarithmic=False) == [0.0, 0.5, 1.0]
+    assert round_values(-2.0, 1.0, logarithmic=True) == [0.01, 0.1, 1.0, 10.0]
+
+
+def test_numbers_are_said_as_people_say_them():
+    assert number(0.9375, "colour_accuracy") == "93.8 %"
+    assert number(25.0, "reconstruction_psnr", "dB") == "25.00 dB"
+    assert number(None) == "–"
+    assert (duration(3.21), duration(75), duration(7440)) == ("3.2 s", "1 min 15 s", "2 h 04 min")
