@@ -1,8 +1,8 @@
 """Parameters of the autoencoder stages: the 2D autoencoder, then the temporal one on its latents."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from components.config import Section
 from components.training.config import LoopConfig
@@ -20,7 +20,11 @@ class FramesConfig(Section):
 
 
 class ReconstructionConfig(Section):
-    """Weights of the loss terms. `saturation` weighs a pixel by 1 + saturation * (max_c - min_c)."""
+    """Weights of the loss terms.
+
+    `saturation` (pixels only) counts a pixel 1 + saturation * (largest - smallest channel, in 0..1) times.
+    `kl` is per value of a frame: Open-Sora's weight of its sums.
+    """
 
     l1: NonNegativeFloat
     mse: NonNegativeFloat
@@ -28,21 +32,26 @@ class ReconstructionConfig(Section):
     kl: NonNegativeFloat
 
 
-class ImageStageConfig(LoopConfig):
-    """The 2D autoencoder."""
+class TrainedOrTaken(LoopConfig):
+    """What the four stages share. Given `weights` are taken as they are; the stage then trains nothing."""
 
-    weights: str | None  # diffusers folder with a 2D autoencoder; None trains `model`
-    model: ImageAutoencoderConfig
+    weights: str | None = None
     data: FramesConfig
     loss: ReconstructionConfig
 
 
-class TemporalStageConfig(LoopConfig):
-    """One of the three stages.
+class ImageStageConfig(TrainedOrTaken):
+    """The 2D autoencoder. `weights` is a diffusers folder with an `AutoencoderKL`."""
 
-    `target` is what the temporal decoder must reproduce: the 2D latents (stages 1 and 2) or the pixels (stage
-    3). `identity` adds the L1 distance between the temporal latent and the 2D latent of single images (stage
-    1).
+    scaling_factor: PositiveFloat | None = None  # of given weights; None: as their folder says
+    model: ImageAutoencoderConfig  # what is built where no weights are given
+
+
+class TemporalStageConfig(TrainedOrTaken):
+    """One of the three stages. `weights` is the published checkpoint of Open-Sora 1.2's video autoencoder.
+
+    `target` is what must be reproduced: the 2D latents (stages 1 and 2) or the pixels (stage 3). `identity`
+    adds the L1 distance between the temporal latent and the 2D latent of single images (stage 1).
     """
 
     model: TemporalAutoencoderConfig | None = None  # stage 1 creates it, later stages load it
@@ -51,8 +60,6 @@ class TemporalStageConfig(LoopConfig):
     train_image_autoencoder: bool
     image_share: float = Field(ge=0, lt=1)  # share of steps that see single frames
     mixed_lengths: bool  # clip length uniform in 1..frames per step
-    data: FramesConfig
-    loss: ReconstructionConfig
 
 
 class AutoencoderConfig(Section):
@@ -62,3 +69,14 @@ class AutoencoderConfig(Section):
     stage1: TemporalStageConfig
     stage2: TemporalStageConfig
     stage3: TemporalStageConfig
+
+    @model_validator(mode="after")
+    def _stage1_fits_the_2d_autoencoder(self) -> Self:
+        if self.stage1.weights is not None:
+            return self
+        if self.stage1.model is None:
+            raise ValueError("stage1 builds the temporal autoencoder: give stage1.model, or stage1.weights")
+        wanted, given = self.stage1.model.latent_channels, self.image.model.latent_channels
+        if self.image.weights is None and wanted != given:
+            raise ValueError(f"stage1.model.latent_channels is {wanted}, and image.model makes {given}")
+        return self

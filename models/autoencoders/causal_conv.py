@@ -4,9 +4,11 @@ B batch, C channels, T H W grid. Parameter names are those of Open-Sora 1.2, so 
 are.
 """
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 Triple = tuple[int, int, int]
 
@@ -52,9 +54,20 @@ class ResidualBlock(nn.Module):
         self.conv3: nn.Module = nn.Identity()
         if channels_in != channels_out:
             self.conv3 = CausalConv3d(channels_in, channels_out, 1, bias=False)
+        self.checkpointing = False
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Keep only the block's input for the backward pass, and compute the rest again there."""
+        self.checkpointing = True
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, C, T, H, W) -> (B, C', T, H, W)."""
+        if self.checkpointing and torch.is_grad_enabled():
+            recomputed: Tensor = checkpoint(self._forward, x, use_reentrant=False)
+            return recomputed
+        return self._forward(x)
+
+    def _forward(self, x: Tensor) -> Tensor:
         hidden = self.conv1(functional.silu(self.norm1(x)))
         hidden = self.conv2(functional.silu(self.norm2(hidden)))
         added: Tensor = self.conv3(x) + hidden

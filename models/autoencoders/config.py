@@ -14,6 +14,11 @@ class ImageAutoencoderConfig:
     patch: int = 1  # side of the pixels folded into channels before the first convolution
     attention: bool = True  # over the positions of the lowest level, as in the published model
 
+    def __post_init__(self) -> None:
+        odd = [width for width in self.channels if width % self.norm_groups]
+        if odd:
+            raise ValueError(f"level channels {odd} do not divide into {self.norm_groups} norm groups")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TemporalAutoencoderConfig:

@@ -18,7 +18,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from models.autoencoders.codec import Reconstruction, VideoCodec
 from models.autoencoders.config import ImageAutoencoderConfig
-from models.autoencoders.posterior import Posterior
+from models.autoencoders.posterior import Posterior, start_quiet
 from models.shapes import LatentGeometry
 
 CONFIG = "config.json"
@@ -56,7 +56,7 @@ class ImageAutoencoder(VideoCodec):
         from diffusers import AutoencoderKL
 
         levels = len(config.channels)
-        return cls(
+        codec = cls(
             AutoencoderKL(
                 in_channels=3 * config.patch**2,
                 out_channels=3 * config.patch**2,
@@ -69,6 +69,8 @@ class ImageAutoencoder(VideoCodec):
                 mid_block_add_attention=config.attention,
             )
         )
+        start_quiet(codec.spatial.quant_conv)
+        return codec
 
     @classmethod
     def from_diffusers(cls, folder: Path | str, *, scaling_factor: float | None = None) -> Self:
@@ -107,6 +109,9 @@ class ImageAutoencoder(VideoCodec):
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.spatial.save_pretrained(folder / SPATIAL)
+        spatial = json.loads((folder / SPATIAL / CONFIG).read_text())
+        spatial.pop("_name_or_path", None)  # a path of this machine
+        (folder / SPATIAL / CONFIG).write_text(json.dumps(spatial, indent=2, sort_keys=True) + "\n")
         write_config(folder, self, {"image": self.statistics()})
 
     @classmethod

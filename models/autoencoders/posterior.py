@@ -3,9 +3,19 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 MIN_LOGVAR, MAX_LOGVAR = -30.0, 20.0
+INITIAL_LOGVAR = -6.0  # a new model starts with little noise; with 0 the first steps learn to get rid of it
+
+
+def start_quiet(moments: nn.Conv2d | nn.Conv3d) -> None:
+    """Set the convolution that makes the moments so that every log-variance is `INITIAL_LOGVAR`."""
+    channels = moments.out_channels // 2
+    with torch.no_grad():
+        moments.weight[channels:] = 0
+        if moments.bias is not None:
+            moments.bias[channels:] = INITIAL_LOGVAR
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from torch.nn import functional
 from models.autoencoders.causal_conv import CausalConv3d, TimeUpsample, residual_blocks
 from models.autoencoders.codec import Reconstruction
 from models.autoencoders.config import TemporalAutoencoderConfig
-from models.autoencoders.posterior import Posterior
+from models.autoencoders.posterior import Posterior, start_quiet
 from models.shapes import LatentGeometry
 
 CONFIG = "config.json"
@@ -97,6 +97,7 @@ class TemporalAutoencoder(nn.Module):
         self.quant_conv = CausalConv3d(2 * channels, 2 * channels, 1)
         self.post_quant_conv = CausalConv3d(channels, channels, 1)
         self.decoder = TemporalDecoder(config)
+        start_quiet(self.quant_conv.conv)
 
     def posterior(self, latents_2d: Tensor) -> Posterior:
         """Posterior of the temporal latents, chunk by chunk."""

@@ -1,0 +1,44 @@
+"""Stage `autoencoder@image`: the 2D autoencoder, trained on frames of the clips or taken from published weights."""
+
+import torch
+
+from components.artifacts import StagePaths
+from components.autoencoder.config import ImageStageConfig
+from components.autoencoder.measure import STATISTICS_CLIPS, measure_statistics
+from components.autoencoder.objectives import PixelObjective
+from components.autoencoder.program import AutoencoderProgram
+from components.autoencoder.stage import StageClips, finish, fit
+from components.errors import UserError
+from components.report import Report
+from components.runtime import compute_device
+from models.autoencoders.image import ImageAutoencoder
+
+STAGE = "autoencoder@image"
+
+
+def run(config: ImageStageConfig, paths: StagePaths) -> Report:
+    """Write the 2D autoencoder with the statistics of its latents.
+
+    Published weights keep their own scaling factor, since the image model that was trained on their latents
+    knows no other; `scaling_factor` replaces it.
+    """
+    codec = _codec(config, paths).to(compute_device())
+    clips = StageClips.open(config.data, paths, seed=config.seed)
+    program = AutoencoderProgram(PixelObjective(codec, config.loss), clips.train, frames=config.data.frames)
+    metrics = fit(program, config, paths, STAGE)
+    if config.weights is None:
+        count = clips.batches_of(clips.train, STATISTICS_CLIPS)
+        measure_statistics(codec.eval(), clips.train, count=count)
+    return finish(codec, clips, paths, Report(STAGE, metrics=metrics))
+
+
+def _codec(config: ImageStageConfig, paths: StagePaths) -> ImageAutoencoder:
+    if config.weights is None:
+        torch.manual_seed(config.seed)
+        return ImageAutoencoder.build(config.model)
+    try:
+        return ImageAutoencoder.from_diffusers(
+            paths.root / config.weights, scaling_factor=config.scaling_factor
+        )
+    except ValueError as error:
+        raise UserError(f"autoencoder.image.weights: {error}") from None

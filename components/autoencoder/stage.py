@@ -1,0 +1,76 @@
+"""What the four autoencoder stages have in common: their clips, and what they write and say when they are done."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.artifacts import StagePaths, fresh_folder, write_json
+from components.autoencoder.config import FramesConfig, TrainedOrTaken
+from components.autoencoder.measure import PSNR_CLIPS, reconstruction_psnr
+from components.autoencoder.program import AutoencoderProgram
+from components.data.clips import read_clips
+from components.data.frame_batches import FrameBatches
+from components.report import Report
+from components.runtime import launch
+from components.training.checkpoint import fingerprint_of, remove_checkpoints
+from components.training.curves import Curve
+from components.training.loop import train
+from models.autoencoders.codec import VideoCodec
+
+CONTRACT = "contract.json"
+
+
+@dataclass(frozen=True)
+class StageClips:
+    """Clips to train on, and clips to measure on."""
+
+    train: FrameBatches
+    held_out: FrameBatches
+    notes: list[str]
+
+    @classmethod
+    def open(cls, data: FramesConfig, paths: StagePaths, *, seed: int) -> "StageClips":
+        """Raises `UserError` when no training clip is long enough.
+
+        Where there are no validation clips, training clips are held out in their place, and a note says so.
+        """
+        clips = read_clips(paths.input("clips"), root=paths.root, videos=paths.input("videos"))
+        training = FrameBatches([clip for clip in clips if clip.split == "train"], data, seed)
+        validation = [clip for clip in clips if clip.split == "validation"]
+        if not validation:
+            return cls(training, training, ["no validation clips: PSNR was measured on training clips"])
+        return cls(training, FrameBatches(validation, data, seed), [])
+
+    def batches_of(self, batches: FrameBatches, most_clips: int) -> int:
+        """Batches that hold every clip once, or at most `most_clips` clips."""
+        return -(-min(len(batches.clips), most_clips) // batches.data.batch)
+
+
+def fit(
+    program: AutoencoderProgram, config: TrainedOrTaken, paths: StagePaths, title: str
+) -> dict[str, float]:
+    """Train the program and return what the report says of it; taken weights are left as they are."""
+    if config.weights:
+        Curve(paths.checkpoints / "curve.jsonl", resume_at=0).write_csv(paths.output("curve"))
+        return {"steps": 0}
+    result = train(program, config, paths, fingerprint=fingerprint_of(config, paths), title=title)
+    return result.metrics()
+
+
+def finish(codec: VideoCodec, clips: StageClips, paths: StagePaths, report: Report) -> Report:
+    """Measure the codec, write its folder and contract, and complete the report."""
+    codec.eval()
+    held_out = clips.batches_of(clips.held_out, PSNR_CLIPS)
+    metrics = {**report.metrics, "psnr": reconstruction_psnr(codec, clips.held_out, count=held_out)}
+    if clips.held_out.data.frames > 1:
+        metrics["psnr_single_frame"] = reconstruction_psnr(codec, clips.held_out, count=held_out, frames=1)
+    if launch().rank == 0:
+        _write(codec, paths.output("autoencoder"))
+        remove_checkpoints(paths)
+    counts = {"train_clips": len(clips.train.clips), "held_out_clips": len(clips.held_out.clips)}
+    return Report(report.stage, metrics=metrics, counts=counts, notes=[*clips.notes, *report.notes])
+
+
+def _write(codec: VideoCodec, folder: Path) -> None:
+    with fresh_folder(folder) as partial:
+        codec.save(partial)
+        write_json(partial / CONTRACT, codec.contract())

@@ -1,0 +1,75 @@
+"""Stages `autoencoder@stage1` to `@stage3`: the temporal autoencoder on the 2D one, each from the stage before.
+
+Open-Sora 1.2's course: reconstruct the 2D latents (stage 1 also keeps the latents of single images where they
+are), then the pixels, with the 2D autoencoder trained as well.
+"""
+
+from pathlib import Path
+
+import torch
+
+from components.artifacts import StagePaths
+from components.autoencoder.config import TemporalStageConfig
+from components.autoencoder.measure import STATISTICS_CLIPS, measure_statistics
+from components.autoencoder.objectives import LatentObjective, PixelObjective
+from components.autoencoder.program import AutoencoderProgram
+from components.autoencoder.stage import StageClips, finish, fit
+from components.errors import UserError
+from components.report import Report
+from components.runtime import compute_device
+from models.autoencoders import load_autoencoder
+from models.autoencoders.image import ImageAutoencoder
+from models.autoencoders.open_sora import load_open_sora_vae
+from models.autoencoders.temporal import TemporalAutoencoder
+from models.autoencoders.video import VideoAutoencoder
+
+
+def run(config: TemporalStageConfig, paths: StagePaths) -> Report:
+    """Write the video autoencoder with the statistics of its latents."""
+    stage = f"autoencoder@{paths.outputs['autoencoder'].name}"
+    codec = _codec(config, paths).to(compute_device())
+    codec.image.requires_grad_(config.train_image_autoencoder)
+    clips = StageClips.open(config.data, paths, seed=config.seed)
+    program = AutoencoderProgram(
+        _objective(codec, config),
+        clips.train,
+        frames=config.data.frames,
+        image_share=config.image_share,
+        mixed_lengths=config.mixed_lengths,
+    )
+    metrics = fit(program, config, paths, stage)
+    if config.weights is None:
+        count = clips.batches_of(clips.train, STATISTICS_CLIPS)
+        measure_statistics(codec.eval(), clips.train, count=count)
+    return finish(codec, clips, paths, Report(stage, metrics=metrics))
+
+
+def _objective(codec: VideoAutoencoder, config: TemporalStageConfig) -> PixelObjective | LatentObjective:
+    if config.target == "pixels":
+        return PixelObjective(codec, config.loss)
+    return LatentObjective(codec, config.loss, identity=config.identity)
+
+
+def _codec(config: TemporalStageConfig, paths: StagePaths) -> VideoAutoencoder:
+    """The published video autoencoder, a new one on the 2D autoencoder, or the one of the stage before."""
+    try:
+        if config.weights is not None:
+            return load_open_sora_vae(paths.root / config.weights)
+        return _start(config, paths.input("autoencoder"))
+    except ValueError as error:
+        raise UserError(f"{paths.outputs['autoencoder'].name}: {error}") from None
+
+
+def _start(config: TemporalStageConfig, folder: Path) -> VideoAutoencoder:
+    before = load_autoencoder(folder)
+    if isinstance(before, ImageAutoencoder):
+        if config.model is None:
+            raise UserError(f"{folder} holds a 2D autoencoder only, and no `model` says how to build on it")
+        torch.manual_seed(config.seed)
+        return VideoAutoencoder(before, TemporalAutoencoder(config.model))
+    assert isinstance(before, VideoAutoencoder)  # load_autoencoder knows two kinds
+    if config.model not in (None, before.temporal.config):
+        raise UserError(
+            f"{folder} holds {before.temporal.config}, not the `model` asked for; leave `model` out"
+        )
+    return before
