@@ -76,9 +76,11 @@ def _curve(stage: str) -> dict[str, str]:
 
 
 def _autoencoder(name: str, module: str, previous: str | None) -> Stage:
-    inputs = {**_clips("dedup"), **VIDEOS, "validation": "artifacts/validate/result.json"}
+    inputs = {**_clips("dedup"), **VIDEOS}
     if previous:
         inputs["autoencoder"] = f"{AUTOENCODER}/{previous}"
+    else:
+        inputs["validation"] = "artifacts/validate/result.json"
     outputs = {"autoencoder": f"{AUTOENCODER}/{name}", **_curve(f"autoencoder@{name}")}
     return Stage(
         f"autoencoder@{name}",

@@ -113,13 +113,11 @@ def _clips() -> list["Expectation"]:
 def _splits() -> list["Expectation"]:
     import great_expectations.expectations as gxe
 
-    words = (
-        "there are clips for training and for validation (ingest.validation_share, or `split` in a sidecar)"
-    )
-    both = gxe.ExpectColumnDistinctValuesToContainSet(column="split", value_set=list(SPLITS), **_said(words))
+    words = "there are clips for training (ingest.validation_share, or `split` in a sidecar)"
+    training = gxe.ExpectColumnDistinctValuesToContainSet(column="split", value_set=["train"], **_said(words))
     return [
         _in_set("split", "every clip is for training or for validation", SPLITS),
-        both,
+        training,
         _between("splits_of_source", "no file has clips in both training and validation", max_value=1),
     ]
 

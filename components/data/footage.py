@@ -132,7 +132,7 @@ def plan_files(config: FootageConfig) -> list[FilePlan]:
             only = [next(decks[(index + position) % len(decks)])]
             scenes.append(_scene(config, rng, config.sizes[index % len(config.sizes)], only, previous))
         if kind is Kind.STATIC:
-            scenes = [replace(scene, motion=None) for scene in scenes]
+            scenes = [replace(scene, motion=None, camera="still") for scene in scenes]
         text = TEXTS[rng.integers(len(TEXTS))] if kind is Kind.TEXT else ""
         plans.append(FilePlan(f"video_{index:04d}", split, kind, tuple(scenes), text))
     return plans

@@ -102,6 +102,7 @@ def source_rows(
     """One row per file, in order; of files with equal bytes the first one is used."""
     rows = []
     first_with: dict[str, str] = {}
+    validation_share = share_set_aside(config, len(files))
     for path, result in zip(files, results, strict=True):
         source = path.relative_to(folder).as_posix()
         facts = result.value or Probe("", reason=result.reason, detail=result.detail)
@@ -112,7 +113,7 @@ def source_rows(
         if not reason and first_with.setdefault(facts.digest, source) != source:
             reason, detail = SourceReason.EXACT_DUPLICATE, f"same bytes as {first_with[facts.digest]}"
         row = {name: getattr(facts, name) for name in SCHEMA.names if hasattr(facts, name)}
-        split = sidecar.split or split_of(facts.digest or source, config)
+        split = sidecar.split or split_of(facts.digest or source, config.seed, validation_share)
         reasons = [str(reason)] if reason else []
         rows.append(
             {
@@ -127,10 +128,15 @@ def source_rows(
     return rows
 
 
-def split_of(digest: str, config: IngestConfig) -> str:
+def share_set_aside(config: IngestConfig, files: int) -> float:
+    """The validation share, or 0 where it is less than one of the files: then training gets them all."""
+    return config.validation_share if files * config.validation_share >= 1 else 0.0
+
+
+def split_of(digest: str, seed: int, validation_share: float) -> str:
     """The split of a source without one of its own: the same for the same bytes, whatever else is there."""
-    drawn = hashlib.sha256(f"{config.seed}:{digest}".encode()).digest()
-    return SPLITS[int.from_bytes(drawn[:7], "big") < config.validation_share * 2**56]
+    drawn = hashlib.sha256(f"{seed}:{digest}".encode()).digest()
+    return SPLITS[int.from_bytes(drawn[:7], "big") < validation_share * 2**56]
 
 
 def read_sidecar(video: Path) -> Sidecar:

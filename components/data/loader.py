@@ -15,12 +15,10 @@ from torch import Tensor
 
 from components.data.buckets import area_of
 from components.data.config import BatchesConfig
-from components.data.frame_batches import FrameBatches
 from components.data.latents import Family, LatentStore
 from components.data.schedule import Schedule, SmallBucket, Stream
 from components.errors import UserError
 
-__all__ = ["FrameBatches", "LatentBatch", "LatentBatches", "read_batch"]
 
 log = logging.getLogger(__name__)
 

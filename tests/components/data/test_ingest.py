@@ -9,7 +9,7 @@ from video_files import counter_frame, write_video
 
 from components.data import store
 from components.data.config import IngestConfig
-from components.data.ingest import split_of
+from components.data.ingest import share_set_aside, split_of
 from components.data.probe import probe
 from components.errors import DataQualityError, UserError
 
@@ -130,21 +130,21 @@ def test_a_second_ingest_writes_an_equal_manifest(curated):
 
 def test_a_source_keeps_its_split_and_the_share_is_met():
     digests = [f"{index:064x}" for index in range(4000)]
-    splits = [split_of(digest, CONFIG) for digest in digests]
-    assert splits == [split_of(digest, CONFIG) for digest in digests]
+    splits = [split_of(digest, 1, 0.3) for digest in digests]
+    assert splits == [split_of(digest, 1, 0.3) for digest in digests]
     assert splits.count("validation") / len(splits) == pytest.approx(0.3, abs=0.03)
-    other = CONFIG.model_copy(update={"seed": 2})
-    assert splits != [split_of(digest, other) for digest in digests]
+    assert splits != [split_of(digest, 2, 0.3) for digest in digests]
+
+
+def test_a_set_too_small_to_spare_a_file_is_all_for_training():
+    assert share_set_aside(CONFIG.model_copy(update={"validation_share": 0.1}), files=9) == 0.0
+    assert share_set_aside(CONFIG.model_copy(update={"validation_share": 0.1}), files=10) == 0.1
 
 
 def test_a_larger_share_moves_sources_into_validation_only():
     digests = [f"{index:064x}" for index in range(500)]
     small, large = (
-        {
-            digest
-            for digest in digests
-            if split_of(digest, CONFIG.model_copy(update={"validation_share": share})) == "validation"
-        }
+        {digest for digest in digests if split_of(digest, 1, share) == "validation"}
         for share in (0.1, 0.4)
     )
     assert small < large

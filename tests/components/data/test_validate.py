@@ -112,12 +112,12 @@ def test_each_failed_expectation_is_said_in_words_with_what_was_found(paths):
 def test_nulls_missing_splits_and_a_floor_on_a_score_that_was_not_computed_fail(paths):
     lines = failures(
         paths,
-        split=["train"] * 8,
+        split=["validation"] * 8,
         source=[None, *GOOD["source"][1:]],
         motion=pa.array([None] * NUMBER, pa.float32()),
     )
     assert lines[0] == "every clip has source: 1 of 8 do not"
-    assert lines[1].startswith("there are clips for training and for validation")
+    assert lines[1].startswith("there are clips for training")
     assert lines[2].startswith("the mean motion is at least 0.1")
     assert len(lines) == 3
 
