@@ -90,7 +90,9 @@ class Display:
         line = headline(Report.read(report)) if report.exists() else ""
         count = f"{self.ran + self.cached:2d}/{self.total}"
         self.console.print(
-            f"[green]✓[/] {count} {stage:<24} [dim]{duration(seconds):>11}[/]  {line}", highlight=False
+            f"[green]✓[/] {count} {stage:<24} [dim]{duration(seconds):>11}[/]  {line}",
+            highlight=False,
+            soft_wrap=True,
         )
 
     def said(self, stage: str, line: str) -> None:

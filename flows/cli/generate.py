@@ -48,12 +48,16 @@ def generate(
     }
     try:
         pipeline = TextToVideoPipeline.from_pretrained(_folder(model))
-        settings = replace(pipeline.defaults, **{key: value for key, value in changes.items() if value is not None})
+        settings = replace(
+            pipeline.defaults, **{key: value for key, value in changes.items() if value is not None}
+        )
         pipeline.check(prompts, settings)
     except ValueError as error:
         raise UserError(str(error)) from None
     with progress("sampling", settings.steps) as advance:
-        videos = pipeline(prompts, batch=len(prompts), progress=lambda _done, _total: advance(), **asdict(settings))
+        videos = pipeline(
+            prompts, batch=len(prompts), progress=lambda _done, _total: advance(), **asdict(settings)
+        )
     for index, (prompt, video) in enumerate(zip(prompts, videos, strict=True)):
         path = output / f"{_file_name(prompt)}-{seed + index}.mp4"
         _write_video(path, video, settings.fps, upscale)
