@@ -67,6 +67,7 @@ class StageRun:
         self.log_metrics({**report.metrics, **_cost(self.started)}, step=0)
         self.log_metrics({f"counts/{name}": count for name, count in report.counts.items()}, step=0)
         self.log_metrics({f"reasons/{code}": count for code, count in report.reasons.items()}, step=0)
+        self.writer.set_tags(_accelerator())
         made = {name: path for name, path in self.paths.outputs.items() if path.exists()}
         self.writer.set_tags({f"output.{name}": f"sha256:{sha256_of(path)}" for name, path in made.items()})
         written = self.paths.root / "reports" / f"{self.stage}.json"
@@ -250,6 +251,14 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 def allowed_key(key: str) -> str:
     """`key` with characters that MLflow refuses in names replaced: `train@stage1` becomes `train/stage1`."""
     return KEY_PATTERN.sub("_", key.replace("@", "/"))
+
+
+def _accelerator() -> dict[str, str]:
+    """The GPU that the stage used, if it has loaded torch and there is one."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return {}
+    return {"machine.gpu": f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"}
 
 
 def _cost(started: float) -> dict[str, float]:

@@ -100,6 +100,9 @@ class Writer:
                 self._dropped += 1
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
+        if not tags:
+            return
+
         def write(client: Any, run_id: str) -> None:
             from mlflow.entities import RunTag
 

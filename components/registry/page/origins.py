@@ -71,12 +71,14 @@ def _hardware(summaries: dict[str, RunSummary]) -> list[Fact]:
 
 
 def _tagged(tags: dict[str, str]) -> dict[str, str]:
-    return {key: tags.get(f"machine.{key}", "unknown") for key in machine()}
+    described = {key: tags.get(f"machine.{key}", "unknown") for key in machine()}
+    return {**described, "gpu": tags.get("machine.gpu", "")}
 
 
 def _machine_words(described: dict[str, str]) -> str:
     cores, memory = described["cores"], described["memory_gb"]
-    return f"{described['processor']}, {cores} cores, {memory} GB, {described['system']}"
+    accelerator = f"{described['gpu']}, " if described.get("gpu") else ""
+    return f"{accelerator}{described['processor']}, {cores} cores, {memory} GB, {described['system']}"
 
 
 @dataclass(frozen=True)

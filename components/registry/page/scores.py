@@ -1,13 +1,14 @@
 """What the evaluation and the gate found, in the words of the page."""
 
 import base64
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from components.evaluation.record import EvaluationRecord, Metric, Sample
-from components.registry.page.words import HEADLINES, number, plural, title_of
+from components.registry.page.words import HEADLINES, METRIC_TITLES, number, plural, title_of
 
 TONES = {"promote": "good", "reject": "bad", "inconclusive": "open"}
 HEADS = {"promote": "Promote", "reject": "Rejected", "inconclusive": "Cannot decide"}
@@ -33,7 +34,9 @@ def verdict_of(judged: Mapping[str, Any] | None, *, is_champion: bool) -> Verdic
 
 
 def _sentence(reason: str) -> str:
-    return f"{reason[:1].upper()}{reason[1:]}."
+    """A reason with the metrics' names as the page writes them."""
+    said = re.sub(r"\w+", lambda word: METRIC_TITLES.get(word[0], word[0]), reason)
+    return f"{said[:1].upper()}{said[1:]}."
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def _asked(finding: Mapping[str, Any], metric: Metric) -> str:
     if finding["kind"] == "guard":
         return f"{'within' if status == 'passed' else 'not within'} margin {number(limit, name)}"
     if finding["p_value"] is not None:
-        return f"better than champion, p = {finding['p_value']:.3f}"
+        return f"better than the champion: p = {finding['p_value']:.3f}"
     return f"{finding['kind']}: {status}"
 
 

@@ -8,9 +8,16 @@ METRIC_TITLES = {
     "colour_accuracy": "Colour accuracy",
     "shape_accuracy": "Shape accuracy",
     "motion_accuracy": "Motion accuracy",
+    "colour_accuracy_held_out": "Colour accuracy, unseen combinations",
+    "shape_accuracy_held_out": "Shape accuracy, unseen combinations",
+    "motion_accuracy_held_out": "Motion accuracy, unseen combinations",
+    "toy_fvd_floor": "Toy FVD between halves of the real clips",
     "motion_energy": "Motion energy",
+    "motion_energy_reference": "Motion energy of the real clips",
+    "temporal_flickering": "Temporal flickering",
     "validation_loss": "Validation loss",
     "reconstruction_psnr": "Reconstruction PSNR",
+    "reconstruction_psnr_pooled": "Reconstruction PSNR, pooled",
     "reconstruction_ssim": "Reconstruction SSIM",
 }
 HEADLINES = ("toy_fvd", "colour_accuracy", "motion_accuracy", "reconstruction_psnr")
@@ -25,7 +32,7 @@ def number(value: float | None, metric: str = "", unit: str = "") -> str:
     """Accuracies in per cent, the rest to four digits; a dash for what could not be computed."""
     if value is None:
         return "–"
-    if metric.endswith("_accuracy"):
+    if "_accuracy" in metric:
         return f"{value:.1%}".replace("%", " %")
     size = abs(value)
     decimals = 4 if size < 0.1 else 3 if size < 10 else 2 if size < 100 else 1

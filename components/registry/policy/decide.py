@@ -114,14 +114,15 @@ def _compare(metric: str, candidate: Contestant, champion: Contestant, policy: G
     if metric == DISTANCE:
         test = _permuted(candidate, champion, policy)
         status = _three_way(test.p_better <= policy.alpha, test.p_worse <= policy.alpha)
-        words = _words(metric, status, f"p = {test.p_better:.3f}", test.candidate, test.champion)
+        detail = f"p = {test.p_better:.3f} for better, {test.p_worse:.3f} for worse"
+        words = _words(metric, status, detail, test.candidate, test.champion)
         return Finding(metric, "primary", status, words, test.candidate, test.champion, p_value=test.p_better)
-    mine, other = candidate.metric(metric), champion.metric(metric)
-    gain = _gain(mine, other, policy)
+    mine, other = candidate.value(metric), champion.value(metric)
+    gain = _gain(candidate.metric(metric), champion.metric(metric), policy)
     status = _three_way(gain.lower > 0, gain.upper < 0)
     detail = f"gain {gain.mean:+.4g}, at least {gain.lower:+.4g} with {1 - policy.alpha:.0%} confidence"
-    words = _words(metric, status, detail, mine.value, other.value)
-    return Finding(metric, "primary", status, words, mine.value, other.value, bound=gain.lower)
+    words = _words(metric, status, detail, mine, other)
+    return Finding(metric, "primary", status, words, mine, other, bound=gain.lower)
 
 
 def _guard(metric: str, candidate: Contestant, champion: Contestant, policy: GateConfig) -> Finding:
@@ -168,6 +169,7 @@ def _three_way(passed: bool, failed: bool) -> Status:
     return Status.PASSED if passed else Status.FAILED if failed else Status.UNDECIDED
 
 
-def _words(metric: str, status: Status, detail: str, mine: float | None, other: float | None) -> str:
-    said = {Status.PASSED: "is better", Status.FAILED: "is worse", Status.UNDECIDED: "is not shown to differ"}
-    return f"{metric} {mine:.4g} {said[status]} than the champion's {other:.4g} ({detail})"
+def _words(metric: str, status: Status, detail: str, mine: float, other: float) -> str:
+    both = f"{metric} {mine:.4g} against the champion's {other:.4g}"
+    said = {Status.PASSED: "is better", Status.FAILED: "is worse", Status.UNDECIDED: "may differ by chance"}
+    return f"{both} {said[status]} ({detail})"
