@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from components.evaluation.record import EvaluationRecord, Metric, Sample
 from components.registry.page.words import HEADLINES, METRIC_TITLES, number, plural, title_of
 
@@ -19,24 +21,30 @@ STATUS_TONES = {"passed": "good", "failed": "bad", "undecided": "open", "left ou
 class Verdict:
     head: str
     tone: str
-    sentences: list[str]
+    sentences: list[Markup]
 
 
 def verdict_of(judged: Mapping[str, Any] | None, *, is_champion: bool) -> Verdict:
     """The gate's decision with the reasons behind it; says so where nothing was judged yet."""
     if judged is None:
         return Verdict(
-            "Not judged yet", "open", ["The gate has not run: `reelforge run` brings it up to date."]
+            "Not judged yet",
+            "open",
+            [_sentence("the gate has not run: `reelforge run` brings it up to date")],
         )
     decision = judged["verdict"]
     head = "Promoted" if decision == "promote" and is_champion else HEADS[decision]
     return Verdict(head, TONES[decision], [_sentence(part) for part in judged["reason"].split("; ")])
 
 
-def _sentence(reason: str) -> str:
-    """A reason with the metrics' names as the page writes them."""
+def _sentence(reason: str) -> Markup:
+    """A reason with the metrics' names as the page writes them, and `code` set as code."""
     said = re.sub(r"\w+", lambda word: METRIC_TITLES.get(word[0], word[0]), reason)
-    return f"{said[:1].upper()}{said[1:]}."
+    parts = f"{said[:1].upper()}{said[1:]}.".split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if index % 2 else escape(part)
+        for index, part in enumerate(parts)
+    )
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,7 @@ def test_a_workspace_that_has_not_run_yet_gets_a_page_that_says_so(tmp_path):
     (tmp_path / "params.yaml").write_text((REPOSITORY / "params.yaml").read_text())
     text = write_report(tmp_path).read_text()
     assert "Not judged yet" in text
+    assert "<code>reelforge run</code>" in text
     assert Params.load(tmp_path / "params.yaml").recipe in text
 
 
