@@ -12,7 +12,7 @@ from components.data.frame_batches import FrameBatches
 from components.report import Report
 from components.runtime import launch
 from components.training.checkpoint import fingerprint_of, remove_checkpoints
-from components.training.curves import Curve
+from components.training.curves import write_csv
 from components.training.loop import train
 from models.autoencoders.codec import VideoCodec
 
@@ -50,7 +50,7 @@ def fit(
 ) -> dict[str, float]:
     """Train the program and return what the report says of it; taken weights are left as they are."""
     if config.weights:
-        Curve(paths.checkpoints / "curve.jsonl", resume_at=0).write_csv(paths.output("curve"))
+        write_csv([], paths.output("curve"))
         return {"steps": 0}
     result = train(program, config, paths, fingerprint=fingerprint_of(config, paths), title=title)
     return result.metrics()

@@ -29,7 +29,9 @@ def test_latent_lengths_are_those_of_the_published_autoencoder(frames, latents):
 def test_a_clip_has_the_latents_of_its_chunks(geometry, frames):
     chunk = geometry.chunk_frames or frames
     lengths = [min(chunk, frames - start) for start in range(0, frames, chunk)]
-    padded = [next(n for n in range(length, length + 99) if n % geometry.temporal_stride == 0) for length in lengths]
+    padded = [
+        next(n for n in range(length, length + 99) if n % geometry.temporal_stride == 0) for length in lengths
+    ]
     assert geometry.latent_frames(frames) == sum(n // geometry.temporal_stride for n in padded)
 
 

@@ -8,7 +8,9 @@ from models.autoencoders.config import ImageAutoencoderConfig
 from models.autoencoders.image import ImageAutoencoder
 from tests.tiny_parts import tiny_codec
 
-FOLDED = ImageAutoencoderConfig(channels=(8, 8), layers_per_level=1, latent_channels=4, norm_groups=4, patch=2)
+FOLDED = ImageAutoencoderConfig(
+    channels=(8, 8), layers_per_level=1, latent_channels=4, norm_groups=4, patch=2
+)
 
 
 @pytest.fixture

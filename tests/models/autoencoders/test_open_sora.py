@@ -21,7 +21,9 @@ def codec():
 @pytest.fixture
 def checkpoint(codec):
     """The codec in the layout that Open-Sora 1.2 publishes."""
-    spatial = {f"spatial_vae.module.{name}": value for name, value in codec.image.spatial.state_dict().items()}
+    spatial = {
+        f"spatial_vae.module.{name}": value for name, value in codec.image.spatial.state_dict().items()
+    }
     temporal = {f"temporal_vae.{name}": value for name, value in codec.temporal.state_dict().items()}
     statistics = {name: getattr(codec, name).view(1, 4, 1, 1, 1) for name in ("shift", "scale")}
     return {name: value.clone() for name, value in (spatial | temporal | statistics).items()}
@@ -48,7 +50,7 @@ def test_a_checkpoint_that_does_not_fit_exactly_is_refused(codec, checkpoint, tm
     else:
         del checkpoint["shift"]
     save_file(checkpoint, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match="another geometry|no Open-Sora"):
+    with pytest.raises(ValueError, match=r"another geometry|no Open-Sora"):
         load_open_sora_vae(tmp_path, image=IMAGE, temporal=temporal)
 
 

@@ -86,9 +86,19 @@ def test_future_frames_never_reach_past_latents_through_the_convolutions(model):
 def test_levels_and_steps_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="one per step between two levels"):
         TemporalAutoencoderConfig(
-            filters=8, multipliers=(1, 2), blocks=1, temporal_downsample=(True, True), norm_groups=4, chunk_frames=9
+            filters=8,
+            multipliers=(1, 2),
+            blocks=1,
+            temporal_downsample=(True, True),
+            norm_groups=4,
+            chunk_frames=9,
         )
     with pytest.raises(ValueError, match="norm groups"):
         TemporalAutoencoderConfig(
-            filters=6, multipliers=(1, 2), blocks=1, temporal_downsample=(True,), norm_groups=4, chunk_frames=9
+            filters=6,
+            multipliers=(1, 2),
+            blocks=1,
+            temporal_downsample=(True,),
+            norm_groups=4,
+            chunk_frames=9,
         )
