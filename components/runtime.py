@@ -80,7 +80,7 @@ def has_fast_bf16() -> bool:
     import torch
 
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     info = Path("/proc/cpuinfo")
     flags = info.read_text() if info.exists() else ""
     return "amx_bf16" in flags or "avx512_bf16" in flags

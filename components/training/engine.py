@@ -125,12 +125,15 @@ class Engine:
             parameter.grad = None
 
     def _whole(self, parameter: nn.Parameter) -> Tensor:
-        if not hasattr(parameter, "ds_tensor"):
+        """A copy of a parameter; under ZeRO 3 put together from the shards of all processes."""
+        shard: Tensor | None = getattr(parameter, "ds_tensor", None)
+        if shard is None:
             return parameter.detach().clone()
-        from deepspeed.runtime.zero.partition_parameters import GatheredParameters
-
-        with GatheredParameters([parameter]):
-            return parameter.detach().clone()
+        # Not DeepSpeed's gathering: small parameters stay gathered there and would miss what was put in the shards.
+        shards = [torch.empty_like(shard) for _ in range(self.launch.world_size)]
+        torch.distributed.all_gather(shards, shard)
+        whole: Any = parameter
+        return torch.cat(shards)[: whole.ds_numel].view(whole.ds_shape)
 
 
 def deepspeed_config(config: LoopConfig) -> dict[str, Any]:
