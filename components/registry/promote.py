@@ -67,7 +67,7 @@ def rollback(root: Path, reason: str) -> str:
         champion, previous = (with_alias(root, TEXT_TO_VIDEO, alias) for alias in (CHAMPION, PREVIOUS))
         if champion is None or previous is None:
             raise UserError(
-                "there is no previous champion to go back to; `reelforge models` lists the versions"
+                "there is no previous champion to go back to; `reelforge status` names the champion"
             )
         _move(root, TEXT_TO_VIDEO, previous.number, champion)
         used = previous.tags.get("parent.autoencoder", "").rpartition(" v")[2]

@@ -1,5 +1,6 @@
 """`reelforge`: the command line. Commands live beside this file; errors that a user can mend end with exit code 2."""
 
+import signal
 import sys
 
 import typer
@@ -7,7 +8,7 @@ from rich.console import Console
 
 from components.errors import UserError
 from components.runtime import prepare_services
-from flows.cli import doctor, generate, recipes, run, services, status
+from flows.cli import doctor, generate, recipes, registry, run, services, status
 
 HELP = """From a bucket of raw video to a promoted text-to-video model.
 
@@ -31,6 +32,8 @@ app.command("stage")(run.stage)
 app.command("status")(status.status)
 app.command("generate")(generate.generate)
 app.command("report")(run.report)
+app.command("rollback")(registry.rollback)
+app.command("lineage")(registry.lineage)
 app.command("ui")(services.ui)
 app.command("doctor")(doctor.doctor)
 app.add_typer(recipes.app, name="recipes")
@@ -39,6 +42,7 @@ app.add_typer(recipes.app, name="recipes")
 def main() -> None:
     """Entry point of the `reelforge` command."""
     prepare_services()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
     console = Console(stderr=True)
     try:
         app()
