@@ -9,6 +9,7 @@ from diffusers import PixArtTransformer2DModel
 from torch import Tensor
 
 from components.artifacts import StagePaths, fresh_folder
+from components.data.buckets import area_of
 from components.data.loader import LatentBatches
 from components.denoiser.config import PixArtConfig
 from components.denoiser.epsilon import EpsilonProgram
@@ -52,7 +53,8 @@ def run(config: PixArtConfig, paths: StagePaths) -> Report:
 def geometry(config: PixArtConfig, batches: LatentBatches) -> dict[str, Any]:
     """Arguments of diffusers' model for these latents: PixArt-Sigma with a learned variance."""
     model, channels = config.model, channels_of(batches)
-    largest = max(height * width for *_, height, width in (f.latent_shape for f in batches.families))
+    side = max(area_of(family.resolution) for family in batches.families) ** 0.5
+    tokens = round(side / batches.store.manifest.contract["spatial_stride"] / model.patch)
     return {
         "num_attention_heads": model.heads,
         "attention_head_dim": model.head_width,
@@ -61,7 +63,7 @@ def geometry(config: PixArtConfig, batches: LatentBatches) -> dict[str, Any]:
         "patch_size": model.patch,
         "in_channels": channels,
         "out_channels": 2 * channels,
-        "sample_size": round(largest**0.5),
+        "sample_size": tokens * model.patch,  # positions count from a square of the largest resolution
         "caption_channels": batches.store.manifest.text.width,
         "use_additional_conditions": False,
     }
