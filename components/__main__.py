@@ -1,4 +1,4 @@
-"""`python -m components STAGE`: what every `cmd` in `dvc.yaml` calls. Exit code 2 is a user's error, 130 or 143 a stop."""
+"""`python -m components STAGE`: what `dvc.yaml` calls. Exit code 2 is a user's error, 130 or 143 a stop."""
 
 import argparse
 import logging

@@ -17,7 +17,7 @@ class ContractError(UserError):
     """A stage was handed something made by other weights, another recipe or another geometry."""
 
 
-class Interruption(KeyboardInterrupt):  # noqa: N818  # no error: nothing is wrong, and nothing is lost
+class Interruption(KeyboardInterrupt):  # no error: nothing is wrong, and nothing is lost
     """Work was stopped on request after what is done so far was saved; the message says how to go on.
 
     The command line leaves with `exit_code`, which is 128 + the signal. A `KeyboardInterrupt`, so that no

@@ -19,7 +19,6 @@ from components.data.latents import Family, LatentStore
 from components.data.schedule import Schedule, SmallBucket, Stream
 from components.errors import UserError
 
-
 log = logging.getLogger(__name__)
 
 

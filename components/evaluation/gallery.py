@@ -1,38 +1,23 @@
 """Sample videos for people: chosen to show every colour and motion, not the prettiest ones."""
 
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
 from components.evaluation.attributes import Judgement
 from components.evaluation.record import Reconstruction, Sample
+from models.generation.video_file import to_mp4
 
-CODEC = "libx264"
-ENCODER = {"preset": "veryfast", "crf": "14", "threads": "1"}  # one thread: equal clips give equal files
-SHOWN_SIDE = 128  # pixels at least, so that small clips can be watched
 Frames = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 def write_video(path: Path, clip: Frames, *, fps: int) -> None:
-    """Write (T, H, W, 3) as H.264 in MP4, pixels repeated until the shorter side can be watched."""
-    scale = max(1, -(-SHOWN_SIDE // min(clip.shape[1:3])))
-    shown = clip.repeat(scale, axis=1).repeat(scale, axis=2)
-    shown = shown[:, : shown.shape[1] // 2 * 2, : shown.shape[2] // 2 * 2]  # 4:2:0 needs even sides
+    """Write uint8 (T, H, W, 3) as an MP4 file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(CODEC, rate=Fraction(fps), options=ENCODER)
-        stream.height, stream.width = shown.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        for frame in shown:
-            container.mux(
-                stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"))
-            )
-        container.mux(stream.encode())
+    path.write_bytes(to_mp4(clip, fps))
 
 
 def choose(judgements: Sequence[Judgement], count: int) -> list[int]:

@@ -5,8 +5,6 @@ videos = model.predict(["a red circle moves left"], params={"seed": 7})
 Path("first.mp4").write_bytes(videos[0])
 """
 
-import io
-from fractions import Fraction
 from typing import Any
 
 import mlflow
@@ -30,25 +28,12 @@ class TextToVideo(PythonModel):  # type: ignore[misc]
         self.pipeline = TextToVideoPipeline.from_pretrained(context.artifacts["pipeline"], device=device)
 
     def predict(self, model_input: list[str], params: dict[str, Any] | None = None) -> list[bytes]:
+        from models.generation.video_file import to_mp4
+
         changes = params or {}
         videos = self.pipeline(model_input, **changes)
         fps = changes.get("fps", self.pipeline.defaults.fps)
         return [to_mp4(video, fps) for video in videos]
-
-
-def to_mp4(frames: Any, fps: float) -> bytes:
-    """frames: uint8 (T, H, W, 3) with even sides -> a file that browsers play."""
-    import av
-
-    buffer = io.BytesIO()
-    with av.open(buffer, mode="w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
-    return buffer.getvalue()
 
 
 mlflow.models.set_model(TextToVideo())

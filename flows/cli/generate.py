@@ -27,7 +27,6 @@ def generate(
     guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 is none.")] = None,
     negative: Annotated[str, typer.Option(help="What the videos should not show.")] = "",
     seed: Annotated[int, typer.Option(help="Sample i of a prompt list is made from seed + i.")] = 0,
-    upscale: Annotated[int, typer.Option(help="Enlarge the file's frames by this whole factor.")] = 4,
 ) -> None:
     """Make videos from text.
 
@@ -35,6 +34,7 @@ def generate(
     """
     from components.progress import progress
     from models.generation.pipeline import TextToVideoPipeline
+    from models.generation.video_file import to_mp4
 
     changes = {
         "height": height,
@@ -60,7 +60,8 @@ def generate(
         )
     for index, (prompt, video) in enumerate(zip(prompts, videos, strict=True)):
         path = output / f"{_file_name(prompt)}-{seed + index}.mp4"
-        _write_video(path, video, settings.fps, upscale)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(to_mp4(video, settings.fps))
         console.print(path, highlight=False)
 
 

@@ -74,9 +74,6 @@ def run(
 
 
 def _set_source(videos: Path | None, captions: Path | None) -> None:
-    from components.data.captions import check_source
-    from components.data.ingest import check_folder
-
     from flows.edit_params import set_values
 
     values = {}
@@ -124,9 +121,8 @@ def _run_pipeline(ui: bool, mlflow_port: int, prefect_port: int, *, force: bool 
 
 
 def _summary(page: str, display: Display, seconds: float) -> None:
-    from components.registry.fetch import champion_line
-
     from components.artifacts import read_json
+    from components.registry.fetch import champion_line
 
     verdict = read_json(ROOT / "artifacts/gate/verdict.json")
     lines = [

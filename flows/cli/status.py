@@ -18,7 +18,6 @@ console = Console()
 def status() -> None:
     """Every stage with its state and its key numbers; the data funnel; the registry."""
     from components.registry.fetch import champion_line
-
     from flows.dvc import changed, descendants
 
     params = check_workspace(ROOT)

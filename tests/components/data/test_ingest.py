@@ -144,8 +144,7 @@ def test_a_set_too_small_to_spare_a_file_is_all_for_training():
 def test_a_larger_share_moves_sources_into_validation_only():
     digests = [f"{index:064x}" for index in range(500)]
     small, large = (
-        {digest for digest in digests if split_of(digest, 1, share) == "validation"}
-        for share in (0.1, 0.4)
+        {digest for digest in digests if split_of(digest, 1, share) == "validation"} for share in (0.1, 0.4)
     )
     assert small < large
 
