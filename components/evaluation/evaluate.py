@@ -7,6 +7,7 @@ All numbers are of the small extractor and carry names of their own (`toy_fvd`):
 import logging
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -67,14 +68,14 @@ def run(config: EvaluateConfig, paths: StagePaths) -> Report:
     extractor = _extractor(config, paths.input("extractor"))
     task = _prepare(config, paths, extractor)
     videos = _make_videos(task, paths.checkpoints)
-    features, judgements = _look(extractor, task.reference, videos)
-    metrics = _measure(task, videos, features, judgements)
+    seen = _look(extractor, task.reference, videos)
+    metrics = _measure(task, videos, seen)
     with fresh_folder(paths.output("evaluation")) as folder:
-        save_file(features.as_dict(), folder / FEATURES_FILE)
-        record = _record(folder, task, videos, judgements, metrics)
+        save_file(seen.features.as_dict(), folder / FEATURES_FILE)
+        record = _record(folder, task, videos, seen.generated, metrics)
         record.write(folder)
     shutil.rmtree(paths.checkpoints, ignore_errors=True)
-    return _report(record, task.reference, judgements)
+    return _report(record, task.reference, seen.generated)
 
 
 def _prepare(config: EvaluateConfig, paths: StagePaths, extractor: Extractor) -> _Task:
@@ -140,27 +141,29 @@ def _decode(pipeline: TextToVideoPipeline, latents: Tensor, config: EvaluateConf
     return np.concatenate([to_pixels(pipeline.codec.decode(part, config.frames)) for part in parts])
 
 
-def _look(
-    extractor: Extractor, reference: Reference, videos: _Videos
-) -> tuple[scores.FeatureSets, list[Judgement]]:
-    """Features of all three sets, and what the classifier sees in the generated one."""
-    seen = extractor.read(videos.generated)
-    features = scores.FeatureSets(
-        generated=seen.features,
-        reference=extractor.read(reference.frames).features,
-        untrained=extractor.read(videos.untrained).features,
-    )
-    return features, judge(reference.ids, reference.prompts, seen.words, reference.training_captions)
+@dataclass(frozen=True)
+class _Seen:
+    """What the extractor made of the videos: features, and its judgement of the model's and of the real ones."""
+
+    features: scores.FeatureSets
+    generated: list[Judgement]
+    real: list[Judgement]
 
 
-def _measure(
-    task: _Task, videos: _Videos, features: scores.FeatureSets, judgements: list[Judgement]
-) -> dict[str, Metric]:
+def _look(extractor: Extractor, reference: Reference, videos: _Videos) -> _Seen:
+    made, real = extractor.read(videos.generated), extractor.read(reference.frames)
+    never = extractor.read(videos.untrained)
+    judged = partial(judge, reference.ids, reference.prompts, training_captions=reference.training_captions)
+    features = scores.FeatureSets(made.features, real.features, never.features)
+    return _Seen(features, judged(words=made.words), judged(words=real.words))
+
+
+def _measure(task: _Task, videos: _Videos, seen: _Seen) -> dict[str, Metric]:
     reference, protocol = task.reference, task.protocol
     shown = len(videos.decoded)
     return {
-        **scores.distances(features, protocol),
-        **scores.accuracies(judgements, protocol),
+        **scores.distances(seen.features, protocol),
+        **scores.accuracies(seen.generated, seen.real, protocol),
         **scores.motion(reference.ids, videos.generated, reference.frames, protocol),
         **scores.reconstructions(reference.ids[:shown], reference.frames[:shown], videos.decoded, protocol),
         **_validation_loss(task, videos.latents),

@@ -48,16 +48,22 @@ def distances(features: FeatureSets, protocol: Protocol) -> dict[str, Metric]:
     }
 
 
-def accuracies(judgements: Sequence[Judgement], protocol: Protocol) -> dict[str, Metric]:
-    """`<attribute>_accuracy` over all prompts; `_held_out` over combinations that training never showed."""
-    unseen = [one for one in judgements if one.held_out]
+def accuracies(
+    generated: Sequence[Judgement], real: Sequence[Judgement], protocol: Protocol
+) -> dict[str, Metric]:
+    """`<attribute>_accuracy` over all prompts; `_held_out` over combinations that training never showed.
+
+    `_reference` is what the classifier reads in the real clips of the prompts: no model can be judged higher.
+    """
+    unseen = [one for one in generated if one.held_out]
     found = {}
     for attribute in CHANCE:
-        for name, chosen in (
-            (f"{attribute}_accuracy", judgements),
-            (f"{attribute}_accuracy_held_out", unseen),
-        ):
-            found[name] = accuracy_metric(attribute, chosen, protocol.judged(name))
+        name = f"{attribute}_accuracy"
+        found[name] = accuracy_metric(attribute, generated, protocol.judged(name))
+        name = f"{attribute}_accuracy_held_out"
+        found[name] = accuracy_metric(attribute, unseen, protocol.judged(name))
+        name = f"{attribute}_accuracy_reference"
+        found[name] = accuracy_metric(attribute, real, protocol.real(name, reading=protocol.reading))
     return found
 
 
