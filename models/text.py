@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForTextEncoding, AutoTokenizer
 
 from models.files import link_file
 
@@ -167,6 +166,9 @@ class TextEncoder:
         cls, folder: Path | str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> "TextEncoder":
         """The encoder in a folder. Raises `ValueError` if it holds none, or not the one on record."""
+        # takes half a second, and who reads a record does not need it
+        from transformers import AutoConfig, AutoModelForTextEncoding, AutoTokenizer
+
         folder = Path(folder)
         record = EncoderRecord.read(folder)
         files = record.files(folder)

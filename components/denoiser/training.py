@@ -9,7 +9,6 @@ from typing import Any
 from components.artifacts import StagePaths, fresh_folder, write_json
 from components.data.loader import LatentBatches
 from components.denoiser.config import LatentStageConfig, TimesConfig
-from components.denoiser.epsilon import EpsilonProgram
 from components.denoiser.facts import TrainingFacts
 from components.denoiser.latent_inputs import channels_of, facts_of
 from components.denoiser.programs import Feed, FlowProgram
@@ -17,13 +16,14 @@ from components.errors import ContractError
 from components.report import Report
 from components.training.checkpoint import fingerprint_of, remove_checkpoints
 from components.training.loop import train
+from components.training.program import Program
 from models.diffusion import FrameMasks, RectifiedFlow, Times
 from models.transformers.coverage import CoverageReport
 from models.transformers.video_transformer import VideoTransformer
 
 log = logging.getLogger(__name__)
 COVERAGE = "coverage.json"
-MakeProgram = Callable[[VideoTransformer, Feed, LatentStageConfig], EpsilonProgram | FlowProgram]
+MakeProgram = Callable[[VideoTransformer, Feed, LatentStageConfig], Program]
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,13 @@ class Start:
     objective: str
 
 
-def epsilon_program(model: VideoTransformer, feed: Feed, _config: LatentStageConfig) -> EpsilonProgram:
+def epsilon_program(model: VideoTransformer, feed: Feed, _config: LatentStageConfig) -> Program:
+    from components.denoiser.epsilon import EpsilonProgram  # brings in all of diffusers' schedulers
+
     return EpsilonProgram(model, feed)
 
 
-def flow_program(model: VideoTransformer, feed: Feed, config: LatentStageConfig) -> FlowProgram:
+def flow_program(model: VideoTransformer, feed: Feed, config: LatentStageConfig) -> Program:
     """Raises `ContractError` where the stage has no distribution of times."""
     if config.times is None:
         raise ContractError("the flow objective needs `times`; add the section to this stage")

@@ -112,7 +112,9 @@ class Checkpoints:
                 f" {engine.launch.world_size}; go on with as many, or remove {self.folder} to start again"
             )
         engine.load(folder)
-        averaged: dict[str, Tensor] = torch.load(folder / _ema_file(engine), weights_only=True)
+        averaged: dict[str, Tensor] = torch.load(
+            folder / _ema_file(engine), map_location="cpu", weights_only=True
+        )
         ema.load(averaged)
         return Progress(state["step"], state["window"])
 

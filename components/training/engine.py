@@ -9,6 +9,7 @@ gradient clipping and optimizer stay in float32, so exported weights and average
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from typing import Any, cast
 
@@ -70,7 +71,7 @@ class Engine:
         A norm that is not finite is returned and nothing is applied.
         """
         norm = self._clip() if last and self.config.zero_stage == 0 else 0.0
-        if not torch.isfinite(torch.tensor(norm)):
+        if not isfinite(norm):
             return norm
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
@@ -167,7 +168,10 @@ def _joined_deepspeed() -> Any:
     import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    backend = "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(launch.local_rank)
+        backend = "nccl"
     if not torch.distributed.is_initialized():
         if launch.world_size == 1:  # a store in memory: no port is opened
             store = cast(Any, torch.distributed).HashStore()
