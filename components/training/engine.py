@@ -40,6 +40,7 @@ class Engine:
         if config.activation_checkpointing:
             enable_activation_checkpointing(module)
         deepspeed = _joined_deepspeed()
+        self._linear = nn.functional.linear
         settings = config.optimizer
         optimizer = torch.optim.AdamW(
             trained,
@@ -120,10 +121,19 @@ class Engine:
         for name, current in self.weights().items():
             current.copy_(weights[name])
         whole = {name: self._whole(parameter) for name, parameter in self._raw.named_parameters()}
-        self._engine.destroy()
+        self.close()
         for name, parameter in self._raw.named_parameters():
             parameter.data = whole[name]
             parameter.grad = None
+
+    def close(self) -> None:
+        """Let go of what DeepSpeed holds; may be called twice."""
+        if self._engine is not None:
+            self._engine.destroy()
+            self._engine = None
+            nn.functional.linear = (
+                self._linear
+            )  # ZeRO 3 replaces it for the whole process, with other rounding
 
     def _whole(self, parameter: nn.Parameter) -> Tensor:
         """A copy of a parameter; under ZeRO 3 put together from the shards of all processes."""

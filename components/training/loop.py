@@ -61,9 +61,12 @@ def train(
     finite, before the weights are touched, and `Interruption` after SIGINT or SIGTERM and a checkpoint.
     """
     run = _Run(program, config, paths, fingerprint, title)
-    with stop_requests() as request:
-        run.to_the_end(request)
-    return run.finish()
+    try:
+        with stop_requests() as request:
+            run.to_the_end(request)
+        return run.finish()
+    finally:
+        run.engine.close()
 
 
 def seed_of(seed: int, position: int) -> int:

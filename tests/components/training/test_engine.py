@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,15 @@ def test_the_average_is_the_same_at_every_zero_stage(tmp_path, zero_stage):
     run_tiny(tmp_path / "z", loop_config(zero_stage=zero_stage), sharded)
     for name, value in plain.module.state_dict().items():
         torch.testing.assert_close(sharded.module.state_dict()[name], value, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_zero_3_leaves_no_trace_in_pytorch(tmp_path, broken):
+    linear = nn.functional.linear
+    program = Regression(lambda _: float("nan") if broken else None)
+    with pytest.raises(UserError) if broken else nullcontext():
+        run_tiny(tmp_path, loop_config(zero_stage=3), program)
+    assert nn.functional.linear is linear
 
 
 def test_bf16_follows_float32_and_keeps_float32_weights(tmp_path):
