@@ -114,11 +114,11 @@ def test_a_trained_extractor_sees_broken_motion_far_above_its_own_noise(tmp_path
     still = np.repeat(other[:, 4:5], 9, axis=1)
     frozen = [
         np.concatenate([other[:, :k], np.repeat(other[:, k - 1 : k], 9 - k, axis=1)], axis=1)
-        for k in (7, 5, 2)
+        for k in (6, 4, 2)
     ]
-    noisy = [np.clip(other + rng.normal(0, sd, other.shape), 0, 255).astype(np.uint8) for sd in (20, 40, 80)]
+    noisy = [np.clip(other + rng.normal(0, sd, other.shape), 0, 255).astype(np.uint8) for sd in (40, 60, 80)]
     assert distance(shuffled) > 5 * floor
     assert distance(still) > 5 * floor
-    for levels in (frozen, noisy):
+    for levels in (frozen, noisy):  # stronger than the damage of training, which is meant not to count
         scores = [floor, *(distance(level) for level in levels)]
         assert scores == sorted(scores)
