@@ -2,8 +2,12 @@
 
 from typing import Literal
 
+from pydantic import PositiveInt
+
 from components.config import Section
 from components.denoiser.config import LatentStageConfig
+
+Window = tuple[PositiveInt | None, PositiveInt | None, PositiveInt | None]
 
 
 class StepConfig(LatentStageConfig):
@@ -20,6 +24,7 @@ class StepConfig(LatentStageConfig):
         "masks",
     ]
     objective: Literal["epsilon", "flow"]
+    window: Window = (None, 1, 1)  # of the blocks that `temporal` adds: tokens in (t, h, w), null spans the axis
 
 
 class AdaptConfig(Section):

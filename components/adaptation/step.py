@@ -19,37 +19,38 @@ from components.errors import ContractError
 from components.report import Report
 from models.transformers.convert import build, grow, image_config, pixart_to_ours
 from models.transformers.coverage import CoverageReport
-from models.transformers.video_transformer import VideoTransformer
+from models.transformers.video_transformer import STDIT_PATTERN, VideoTransformer
 
 Changes = dict[str, Any]  # keys of the transformer's configuration
 
 
-def _nothing(_batches: LatentBatches) -> Changes:
+def _nothing(_config: StepConfig, _batches: LatentBatches) -> Changes:
     """A change of data or training alone."""
     return {}
 
 
-def _qk_norm(_batches: LatentBatches) -> Changes:
+def _qk_norm(_config: StepConfig, _batches: LatentBatches) -> Changes:
     return {"qk_norm": True}
 
 
-def _rectified_flow(batches: LatentBatches) -> Changes:
+def _rectified_flow(_config: StepConfig, batches: LatentBatches) -> Changes:
     """The velocity has no variance: that half of the output goes."""
     return {"out_channels": channels_of(batches)}
 
 
-def _autoencoder(batches: LatentBatches) -> Changes:
+def _autoencoder(_config: StepConfig, batches: LatentBatches) -> Changes:
     """Latents of the video autoencoder, and a frame rate to go with them."""
     channels = channels_of(batches)
     return {"fps_conditioning": True, "in_channels": channels, "out_channels": channels}
 
 
-def _temporal(_batches: LatentBatches) -> Changes:
+def _temporal(config: StepConfig, _batches: LatentBatches) -> Changes:
     """Blocks across frames, which start as identity."""
-    return {"temporal": True}
+    pattern = {**STDIT_PATTERN, "temporal": {"size": list(config.window)}}
+    return {"temporal": True, "pattern": pattern}
 
 
-CHANGES: dict[str, Callable[[LatentBatches], Changes]] = {
+CHANGES: dict[str, Callable[[StepConfig, LatentBatches], Changes]] = {
     "multi_resolution": _nothing,
     "qk_norm": _qk_norm,
     "rectified_flow": _rectified_flow,
@@ -70,7 +71,7 @@ def run(config: StepConfig, paths: StagePaths) -> Report:
     initial = paths.input("initial")
     batches = open_batches(config.batches, paths)
     _check(TrainingFacts.read(initial), config, batches, initial)
-    changes = CHANGES[config.change](batches)
+    changes = CHANGES[config.change](config, batches)
     if holds_pixart(initial):
         model, coverage = _converted(initial, changes, batches, config.seed)
     else:

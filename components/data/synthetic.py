@@ -31,12 +31,12 @@ COMBINATIONS: tuple[Combination, ...] = tuple(product(COLOURS, SHAPES, MOTIONS))
 
 # name -> hue in degrees, saturation, mean brightness, contrast of the texture
 BACKGROUND_LOOKS = {
-    "grey stone": (220.0, 0.04, 0.52, 0.16),
-    "pale sand": (38.0, 0.20, 0.66, 0.10),
-    "dark slate": (212.0, 0.20, 0.30, 0.10),
-    "dry clay": (18.0, 0.24, 0.44, 0.12),
-    "soft moss": (105.0, 0.20, 0.40, 0.14),
-    "worn concrete": (60.0, 0.06, 0.60, 0.12),
+    "grey stone": (220.0, 0.04, 0.52, 0.08),
+    "pale sand": (38.0, 0.20, 0.66, 0.05),
+    "dark slate": (212.0, 0.20, 0.30, 0.05),
+    "dry clay": (18.0, 0.24, 0.44, 0.06),
+    "soft moss": (105.0, 0.20, 0.40, 0.07),
+    "worn concrete": (60.0, 0.06, 0.60, 0.06),
 }
 BACKGROUNDS = tuple(BACKGROUND_LOOKS)
 # name -> pan in x and y, and zoom, per second, as shares of the shorter side
@@ -48,6 +48,7 @@ CAMERA_MOVES = {
     "zooms out": (0.0, 0.0, -0.1),
 }
 CAMERAS = tuple(CAMERA_MOVES)
+STILL_SHARE = 0.7  # of scenes; the others draw from all cameras
 
 TRACK = (
     0.72  # longest path of the shape's centre, in shorter sides: it stays in the central square, mostly whole
@@ -125,7 +126,7 @@ def sample_spec(
         shape=shape,
         motion=motion,
         background=BACKGROUNDS[rng.integers(len(BACKGROUNDS))],
-        camera=CAMERAS[rng.integers(len(CAMERAS))],
+        camera="still" if rng.random() < STILL_SHARE else CAMERAS[rng.integers(len(CAMERAS))],
         height=size[0],
         width=size[1],
         frames=frames,
