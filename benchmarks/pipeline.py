@@ -82,14 +82,14 @@ def main() -> None:
     folder = (parser.parse_args().keep or Path(tempfile.mkdtemp(prefix="reelforge-")) / "clone").resolve()
     subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(folder)], check=True)
     sys.path.insert(0, str(REPOSITORY))
-    from components.runtime import describe_machine, has_fast_bf16
+    from components.runtime import describe_machine, has_matrix_units
 
     print("; ".join(describe_machine()), flush=True)
     cli = [sys.executable, "-m", "flows.cli.app"]
     demo = measure([*cli, "demo"], folder)
     again = measure([*cli, "run"], folder)
     repro = measure([sys.executable, "-m", "dvc", "repro"], folder)
-    row("demo, after installation", demo.seconds, 600 if has_fast_bf16() else 1200, "s")
+    row("demo, after installation", demo.seconds, 600 if has_matrix_units() else 1200, "s")
     row("demo, peak memory of the process tree", demo.peak_gb, 6.0, "GB")
     row("reelforge run, nothing changed", again.seconds, 60, "s")
     row("dvc repro, nothing changed", repro.seconds, 15, "s")

@@ -14,7 +14,9 @@ def main() -> int:
     parser.add_argument("stage", choices=list(STAGES), metavar="STAGE", help=", ".join(STAGES))
     parser.add_argument("--root", type=Path, default=Path(), help="workspace (default: this folder)")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(name)s  %(message)s", datefmt="%H:%M:%S")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s  %(levelname)s  %(name)s  %(message)s", datefmt="%H:%M:%S"
+    )
     try:
         execute(arguments.stage, arguments.root)
     except UserError as error:

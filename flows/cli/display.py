@@ -1,5 +1,6 @@
 """A running pipeline in the terminal: a line per finished stage, one bar for the stage at work, the time left."""
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,19 @@ from components.stages import STAGES
 from flows.eta import Eta
 from flows.observe import Progress as StageProgress
 
+HEADLINES = (  # what a person wants to know first
+    "toy_fvd",
+    "colour_accuracy",
+    "motion_accuracy",
+    "loss",
+    "first_loss",
+    "psnr",
+    "kept",
+    "passed",
+    "usable",
+    "clips",
+)
+OUR_WARNING = re.compile(r"\d\d:\d\d:\d\d  WARNING  (components|models)")  # not those of libraries
 PLAIN_SECONDS = 10.0  # between lines where there is no terminal to draw on
 
 
@@ -25,8 +39,9 @@ def duration(seconds: float) -> str:
 
 def headline(report: Report) -> str:
     """The few numbers of a report that fit on a line."""
-    numbers = {**report.counts, **report.metrics}
-    return "  ".join(f"{key} {value:.4g}" for key, value in list(numbers.items())[:4])
+    numbers = {**report.metrics, **report.counts}
+    first = sorted(numbers, key=lambda key: HEADLINES.index(key) if key in HEADLINES else len(HEADLINES))
+    return "  ".join(f"{key} {numbers[key]:.4g}" for key in first[:4])
 
 
 class Display:
@@ -76,7 +91,9 @@ class Display:
             self.last_plain = now
             left = duration(self.eta.left(stage, share))
             self.console.print(
-                f"  … {stage}  {text}  eta {duration(progress.left)}  (run: {left} left)", markup=False
+                f"  … {stage}  {text}  eta {duration(progress.left)}  (run: {left} left)",
+                markup=False,
+                soft_wrap=True,
             )
 
     def finished(self, stage: str, *, ran: bool, seconds: float) -> None:
@@ -97,8 +114,8 @@ class Display:
 
     def said(self, stage: str, line: str) -> None:
         """Lines of a stage go to the Prefect log; warnings are worth showing here too."""
-        if "WARNING" in line:
-            self.console.print(f"  {stage}: {line}", style="yellow", markup=False)
+        if OUR_WARNING.match(line):
+            self.console.print(f"  {stage}: {line}", style="yellow", markup=False, soft_wrap=True)
 
     def _draw(self, stage: str, share: float, text: str) -> None:
         left = duration(self.eta.left(stage, share))
