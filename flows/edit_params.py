@@ -12,6 +12,7 @@ from components.params import Params
 def set_values(path: Path, values: dict[str, Any]) -> None:
     """Set dotted keys, check the result as a whole, and only then write it. Raises `ParamsError`."""
     yaml = YAML()
+    yaml.preserve_quotes = True  # `1:1` without quotes is the number 61 in YAML 1.1
     yaml.width = 4096
     document = yaml.load(path.read_text())
     for dotted, value in values.items():

@@ -9,7 +9,7 @@ import numpy as np
 
 from components.evaluation.attributes import Judgement
 from components.evaluation.record import Reconstruction, Sample
-from models.generation.video_file import to_mp4
+from models.generation.video_file import WATCHABLE_SIDE, to_mp4
 
 Frames = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -17,7 +17,7 @@ Frames = np.ndarray[Any, np.dtype[np.uint8]]
 def write_video(path: Path, clip: Frames, *, fps: int) -> None:
     """Write uint8 (T, H, W, 3) as an MP4 file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(to_mp4(clip, fps))
+    path.write_bytes(to_mp4(clip, fps, least_side=WATCHABLE_SIDE))
 
 
 def choose(judgements: Sequence[Judgement], count: int) -> list[int]:

@@ -34,7 +34,7 @@ def generate(
     """
     from components.progress import progress
     from models.generation.pipeline import TextToVideoPipeline
-    from models.generation.video_file import to_mp4
+    from models.generation.video_file import WATCHABLE_SIDE, to_mp4
 
     changes = {
         "height": height,
@@ -61,7 +61,7 @@ def generate(
     for index, (prompt, video) in enumerate(zip(prompts, videos, strict=True)):
         path = output / f"{_file_name(prompt)}-{seed + index}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(to_mp4(video, settings.fps))
+        path.write_bytes(to_mp4(video, settings.fps, least_side=WATCHABLE_SIDE))
         console.print(path, highlight=False)
 
 

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 CODEC = "libx264"
 ENCODER = {"preset": "veryfast", "crf": "14", "threads": "1"}  # one thread: equal frames give equal bytes
-SHOWN_SIDE = 128  # pixels of the shorter side at least, so that small clips can be watched
+WATCHABLE_SIDE = 128  # pixels of the shorter side that a person can watch
 
 
-def to_mp4(frames: NDArray[Any], fps: float) -> bytes:
-    """frames: uint8 (T, H, W, 3) -> an MP4 file, with pixels repeated where the clip is too small to watch."""
-    scale = max(1, -(-SHOWN_SIDE // min(frames.shape[1:3])))
+def to_mp4(frames: NDArray[Any], fps: float, *, least_side: int = 0) -> bytes:
+    """frames: uint8 (T, H, W, 3) -> an MP4 file; pixels are repeated until the shorter side is `least_side`."""
+    scale = max(1, -(-least_side // min(frames.shape[1:3])))
     shown = frames.repeat(scale, axis=1).repeat(scale, axis=2)
     shown = shown[:, : shown.shape[1] // 2 * 2, : shown.shape[2] // 2 * 2]  # 4:2:0 needs even sides
     buffer = io.BytesIO()

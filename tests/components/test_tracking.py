@@ -61,7 +61,7 @@ def test_a_run_records_parameters_metrics_outputs_and_files(root):
         tracked.finish(report)
     client, run = run_named(root, "train@stage1")
     assert run.info.status == "FINISHED"
-    assert run.data.params["optimizer.lr"] == "0.001"
+    assert run.data.params["optimizer.lr"] == str(Params.load(root / "params.yaml").train.stage1.optimizer.lr)
     assert [point.value for point in client.get_metric_history(run.info.run_id, "train/loss")][-1] == 0.2
     assert (run.data.metrics["loss"], run.data.metrics["counts/clips"]) == (0.5, 7)
     assert run.data.metrics["system/peak_memory_megabytes"] > 10

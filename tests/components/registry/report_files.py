@@ -11,10 +11,10 @@ from components.artifacts import sha256_of
 from components.data.synthetic import attributes_of, caption_of, render_scene, sample_spec
 from components.evaluation.record import EvaluationRecord, Reconstruction, Sample
 from components.registry.promote import promote_by_verdict
-from components.registry.pyfunc_model import to_mp4
 from components.registry.register import register_candidate
 from components.report import Report
 from components.stages import STAGES
+from models.generation.video_file import to_mp4
 from tests.components.registry.contestants import contestant, mean_of
 from tests.components.registry.release_files import judge, make_release, write_evaluation
 
