@@ -9,8 +9,6 @@ import pytest
 from flows.edit_params import set_values
 from tests.workspace import make_workspace, reelforge
 
-pytestmark = pytest.mark.xdist_group("cli")
-
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory) -> Path:

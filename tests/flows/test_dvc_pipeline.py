@@ -10,7 +10,7 @@ from components.stages import STAGES
 from flows.edit_params import set_values
 from tests.workspace import call, make_workspace
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dvc"), pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")

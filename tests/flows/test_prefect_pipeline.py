@@ -16,7 +16,7 @@ import pytest
 from components.stages import STAGES
 from tests.workspace import call, environment, make_workspace, reelforge
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect"), pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")

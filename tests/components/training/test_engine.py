@@ -130,7 +130,6 @@ def two_processes(tmp_path_factory):
     return root
 
 
-@pytest.mark.xdist_group("two processes")
 @pytest.mark.parametrize("zero_stage", [0, 1, 3])
 def test_two_processes_equal_one_that_accumulates_two_batches(tmp_path, two_processes, zero_stage):
     program = Regression()
