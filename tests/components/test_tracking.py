@@ -16,7 +16,6 @@ from components.stages import find
 from components.tracking_writer import connect
 
 REPOSITORY = Path(__file__).parents[2]
-pytestmark = pytest.mark.xdist_group("mlflow tracking")
 
 
 @pytest.fixture(scope="module")

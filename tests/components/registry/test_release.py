@@ -22,8 +22,6 @@ from components.tracking_writer import connect
 from tests.components.registry.contestants import contestant
 from tests.components.registry.release_files import judge, make_release, write_evaluation
 
-pytestmark = pytest.mark.xdist_group("mlflow registry")
-
 
 def champion(root: Path) -> int | None:
     found = with_alias(root, TEXT_TO_VIDEO, "champion")

@@ -17,7 +17,6 @@ REPOSITORY = Path(__file__).parents[3]
 SECTIONS = ("Generated videos", "Metrics", "Autoencoder", "Training", "Data", "Origin", "Next")
 VIEWPORTS = ((1280, "light"), (390, "light"), (1280, "dark"))
 
-pytestmark = pytest.mark.xdist_group("mlflow registry")
 
 # Videos outside the window are paused by the browser: each is brought into it before it is asked.
 ALL_PLAY = """async () => {
