@@ -18,6 +18,7 @@ console = Console()
 def status() -> None:
     """Every stage with its state and its key numbers; the data funnel; the registry."""
     from components.registry.fetch import champion_line
+    from components.registry.page.funnel import funnel
     from flows.dvc import changed, descendants
 
     params = check_workspace(ROOT)
@@ -29,6 +30,9 @@ def status() -> None:
         numbers = headline(Report.read(path)) if path.exists() else ""
         table.add_row(stage.name, _state(stage, own, stale, params), f"[dim]{numbers}[/]")
     console.print(table)
+    for step in funnel(ROOT):
+        lost = ", ".join(f"{words} {count}" for words, count in step.lost)
+        console.print(f"  {step.title:<20}{step.count:>9} {step.unit:<6} {lost}", highlight=False)
     console.print(f"\nchampion   {champion_line(ROOT)}", highlight=False)
     if stale:
         console.print(f"{len(own)} stages changed, {len(stale)} to bring up to date: [bold]reelforge run[/]")
