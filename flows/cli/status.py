@@ -40,13 +40,18 @@ def status() -> None:
         console.print("everything is up to date")
 
 
-def _state(stage: Stage, own: set[str], stale: set[str], params: Params) -> str:
-    from components.training.checkpoint import latest_step
+def interrupted_at(checkpoints: Path) -> int | None:
+    """Step of the newest checkpoint, while the stage is unfinished: a finished one leaves none."""
+    return max(
+        (int(folder.name.removeprefix("step-")) for folder in checkpoints.glob("step-*")), default=None
+    )
 
+
+def _state(stage: Stage, own: set[str], stale: set[str], params: Params) -> str:
     paths = stage.paths(ROOT, params)
     if stage.name not in stale:
         return "[green]up to date[/]"
-    if (step := latest_step(paths.checkpoints)) is not None:
+    if (step := interrupted_at(paths.checkpoints)) is not None:
         return f"[yellow]interrupted at step {step}[/]"
     if not any(path.exists() for path in paths.outputs.values()):
         return "[dim]not run yet[/]"
