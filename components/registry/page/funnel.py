@@ -24,7 +24,7 @@ STEPS = (
     ("ingest", "usable", "Readable", "files", ()),
     ("split", "clips", "Cut into clips", "clips", ()),
     ("filter", "passed", "Passed the filters", "clips", ()),
-    ("dedup", "kept", "Kept once", "clips", ("duplicates", "unread")),
+    ("dedup", "kept", "Kept once", "clips", ("unread",)),
     ("validate", "train", "For training", "clips", ()),
     ("validate", "validation", "For validation", "clips", ()),
 )
