@@ -137,10 +137,6 @@ class VideoTransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffus
         caption: Tensor = self.null_caption[: text.shape[1]].to(text.dtype)
         return caption.expand_as(text)
 
-    def drop_captions(self, text: Tensor, dropped: Tensor) -> Tensor:
-        """Text with the null caption in the samples where `dropped` (B,) is True: what guidance is trained by."""
-        return torch.where(dropped[:, None, None], self.null_text(text), text)
-
     def blocks(self) -> Iterator[Block]:
         """All blocks, in the order in which tokens pass them."""
         for layer in self.layers:

@@ -168,11 +168,9 @@ def test_frames_outside_the_mask_are_shown_time_zero_and_the_others_the_given_ti
     torch.testing.assert_close(model(**data, frame_mask=mask), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_dropped_captions_become_the_null_caption_and_keep_their_length():
+def test_the_null_text_is_the_null_caption_at_the_length_of_the_prompt():
     model, data = small(), batch()
-    text = model.drop_captions(data["text"][:, :9], torch.tensor([False, True]))
-    assert torch.equal(text[0], data["text"][0, :9])
-    assert torch.equal(text[1], model.null_caption[:9])
+    assert torch.equal(model.null_text(data["text"][:, :9])[1], model.null_caption[:9])
     assert torch.equal(model.null_text(data["text"])[0], model.null_caption)
 
 
