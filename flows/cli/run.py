@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.panel import Panel
 
 from components.errors import UserError
 from components.params import Params
@@ -139,7 +138,9 @@ def _summary(page: str, display: Display, seconds: float) -> None:
         "            change a value in params.yaml, then: reelforge run",
     ]
     ran = f"{display.ran} stages run, {display.cached} up to date, {duration(seconds)}"
-    console.print(Panel("\n".join(lines), title=ran, expand=False), highlight=False, soft_wrap=True)
+    console.rule(ran, align="left")
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)  # a path that is cut cannot be opened
 
 
 def stage(
