@@ -76,7 +76,9 @@ def test_a_good_table_passes_and_the_outputs_are_the_same_files_each_time(paths,
     run(paths, **rest)
     assert [sha256_of(paths.outputs[name]) for name in ("result", "docs")] == before
     assert capfd.readouterr() == ("", "")
-    assert {record.name.partition(".")[0] for record in caplog.records} == {"components"}
+    speakers = {record.name.partition(".")[0] for record in caplog.records}
+    assert "components" in speakers
+    assert "great_expectations" not in speakers
     assert_documentation_stands_alone(paths.outputs["docs"])
 
 
