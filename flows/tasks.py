@@ -134,7 +134,6 @@ def promote(workspace: Workspace, versions: dict[str, str]) -> str:
 def report(workspace: Workspace) -> str:
     """Write the report page and log it to the pipeline's MLflow run; its path."""
     from components.registry.report import write_report
-
     from components.tracking import log_to_run
 
     page = write_report(workspace.root)
