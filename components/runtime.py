@@ -62,7 +62,7 @@ def launch() -> Launch:
 
 def stage_environment(parent_run: str | None) -> dict[str, str]:
     """Environment for a stage's process started by a flow."""
-    extra = {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    extra = {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
     if parent_run:
         extra["REELFORGE_PARENT_RUN"] = parent_run
     return {**os.environ, **extra}

@@ -88,18 +88,20 @@ def reproduce(
     environment = {**stage_environment(parent_run), "REELFORGE_PROGRESS": "json"}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
     kept: deque[str] = deque(maxlen=KEPT_LINES)
+    ran = False
     deadline = time.monotonic() + hours * 3600
     with _process(command, root, environment) as process:
         assert process.stdout is not None
         for line in _lines(process.stdout):
             kept.append(line)
+            ran = ran or line.startswith(f"Running stage '{stage}'")
             on_line(line)
             if time.monotonic() > deadline:
                 raise TimeoutError(f"stage {stage} took longer than {hours:g} h (runtime.stage_hours)")
         code = process.wait()
     if code != 0:
         raise _failure(stage, list(kept))
-    return f"Running stage '{stage}'" in "\n".join(kept)
+    return ran
 
 
 def _lines(stream: IO[str]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from components.errors import UserError
 from components.evaluation.config import EvaluateConfig
 
 log = logging.getLogger(__name__)
-FEWEST = 4  # clips: two halves of two, the least that has covariances
+FEWEST = 2  # clips: the least that has a covariance
 Frames = np.ndarray[Any, np.dtype[np.uint8]]
 
 
@@ -49,7 +49,7 @@ class Reference:
 def read_reference(config: EvaluateConfig, paths: StagePaths, limits: Limits) -> Reference:
     """The first `samples` usable validation clips; where there are hardly any, training clips, with a note.
 
-    Raises `UserError` when fewer than four clips can be used.
+    Raises `UserError` when fewer than two clips can be used.
     """
     clips = read_clips(paths.input("clips"), root=paths.root, videos=paths.input("videos"))
     training = [clip for clip in clips if clip.split == "train"]

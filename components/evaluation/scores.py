@@ -32,14 +32,18 @@ class FeatureSets:
 
 
 def distances(features: FeatureSets, protocol: Protocol) -> dict[str, Metric]:
-    """`toy_fvd`, `toy_kvd`, and the marks to read them by: an untrained model, and real clips in two halves."""
+    """`toy_fvd`, `toy_kvd`, and the marks to read them by: an untrained model, and real clips in two halves.
+
+    Fewer than four real clips have no halves with covariances: `toy_fvd_floor` has no value then.
+    """
     real = features.reference
     count = len(features.generated)
     halves = even_and_odd(real)
+    floor = frechet_distance(*halves, ddof=DDOF) if len(halves[1]) > 1 else None
     values = {
         "toy_fvd": (frechet_distance(real, features.generated, ddof=DDOF), count),
         "toy_fvd_untrained": (frechet_distance(real, features.untrained, ddof=DDOF), len(features.untrained)),
-        "toy_fvd_floor": (frechet_distance(*halves, ddof=DDOF), len(halves[1])),
+        "toy_fvd_floor": (floor, len(halves[1])),
         "toy_kvd": (kernel_distance(real, features.generated), count),
     }
     return {

@@ -1,10 +1,13 @@
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from components.params import Params
 from components.stages import STAGES
-from flows.dvc import StageFailed, StageRefused, _failure, descendants
+from flows.dvc import KEPT_LINES, StageFailed, StageRefused, _failure, descendants, reproduce
 from flows.observe import parse_progress
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +51,20 @@ def test_other_exits_may_be_tried_again_unless_a_person_stopped_it(code, mendabl
     failure = _failure("ingest", [f"ERROR: failed to run: python, exited with {code}"])
     assert isinstance(failure, StageFailed)
     assert failure.mendable is mendable
+
+
+def test_a_stage_of_many_lines_ran_and_the_second_time_it_did_not(tmp_path):
+    pipeline = {"stages": {"talk": {"cmd": f"seq {2 * KEPT_LINES} | tee said.txt", "outs": ["said.txt"]}}}
+    (tmp_path / "dvc.yaml").write_text(json.dumps(pipeline))
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=tmp_path, check=True)
+    heard: list[str] = []
+
+    def run() -> bool:
+        return reproduce("talk", tmp_path, on_line=heard.append, parent_run=None, hours=1)
+
+    assert run()
+    assert str(2 * KEPT_LINES) in heard
+    assert not run()
 
 
 def test_progress_lines_are_read_and_others_are_not(capsys, monkeypatch):
