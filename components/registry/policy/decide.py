@@ -69,9 +69,7 @@ def _unusable(candidate: Contestant, policy: GateConfig, *, compared: bool) -> I
 
 def _too_few(candidate: Contestant, policy: GateConfig) -> Iterable[Finding]:
     if candidate.record.samples < policy.min_samples:
-        reason = (
-            f"{candidate.record.samples} samples, {policy.min_samples} are needed: raise evaluate.samples"
-        )
+        reason = f"{candidate.record.samples} samples, {policy.min_samples} are needed: add videos, or raise evaluate.samples"
         yield Finding("samples", "evidence", Status.UNDECIDED, reason, float(candidate.record.samples))
 
 
