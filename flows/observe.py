@@ -4,21 +4,9 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-from components.progress import PROGRESS_MARK
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a stage is; `left` is its own estimate in seconds."""
-
-    title: str
-    done: int
-    total: int
-    left: float
-    text: str
+from components.progress import PROGRESS_MARK, Progress
 
 
 class Observer(Protocol):

@@ -3,6 +3,7 @@
 import logging
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed
 
 from components.params import Params
+from components.progress import heard_by
 from components.report import Report
 from components.stages import STAGES
 from components.tracking import note_cached
@@ -111,7 +113,8 @@ def sync_baseline(workspace: Workspace) -> bool:
     """Fetch the champion's evaluation for the gate; True if that changed what the gate compares with."""
     from components.registry.baseline import sync_baseline as sync
 
-    return sync(workspace.root, workspace.params)
+    with heard_by(partial(observer().progressed, "champion")):
+        return sync(workspace.root, workspace.params)
 
 
 @task(name="register", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=RETRY_SECONDS)

@@ -4,6 +4,8 @@ import logging
 from dataclasses import asdict
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from components.artifacts import StagePaths, write_json
 from components.registry.config import GateConfig
 from components.registry.policy.contestant import Contestant, read_champion
@@ -18,7 +20,8 @@ def run(config: GateConfig, paths: StagePaths) -> Report:
     """Write `verdict.json`: the decision, its reason, and every check behind it."""
     candidate = Contestant.read(paths.input("evaluation"))
     champion = read_champion(paths.input("baseline"))
-    verdict = decide(candidate, champion, config)
+    with threadpool_limits(1):  # a thousand decompositions of small matrices: threads would only wait for each other
+        verdict = decide(candidate, champion, config)
     write_json(
         paths.output("verdict"),
         {

@@ -9,10 +9,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from components.progress import Progress as StageProgress
 from components.report import Report
 from components.stages import STAGES
 from flows.eta import Eta
-from flows.observe import Progress as StageProgress
 
 HEADLINES = (  # what a person wants to know first
     "toy_fvd",

@@ -69,7 +69,8 @@ def _unusable(candidate: Contestant, policy: GateConfig, *, compared: bool) -> I
 
 def _too_few(candidate: Contestant, policy: GateConfig) -> Iterable[Finding]:
     if candidate.record.samples < policy.min_samples:
-        reason = f"{candidate.record.samples} samples, {policy.min_samples} are needed: add videos, or raise evaluate.samples"
+        needed = f"{candidate.record.samples} samples, {policy.min_samples} are needed"
+        reason = f"{needed}: add videos, or raise evaluate.samples"
         yield Finding("samples", "evidence", Status.UNDECIDED, reason, float(candidate.record.samples))
 
 
