@@ -13,8 +13,8 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from models.positions import ScalarEmbedding, frame_positions, inverse_wavelengths
-from models.transformers.attention import SelfAttention
+from models.positions import ScalarEmbedding, frame_positions, inverse_wavelengths, rotate_in_time
+from models.transformers.attention import QueryKeyNorm, SelfAttention
 from models.transformers.blocks import Block
 from models.transformers.modulation import AdaLNSingle, FinalLayer
 from models.transformers.patches import Patches, unpatchify
@@ -177,7 +177,9 @@ def build_layers(level: Level, heads: int, *, hidden: int, qk_norm: bool) -> nn.
     head_width = level.width // heads
 
     def block(window: Window) -> Block:
-        attention = SelfAttention(heads, head_width, window, qk_norm)
+        norm = QueryKeyNorm(head_width) if qk_norm else nn.Identity()
+        place = rotate_in_time if window.crosses_frames else None
+        attention = SelfAttention(heads, head_width, window, norm=norm, place=place)
         return Block(attention, TextAttention(heads, head_width), hidden=hidden)
 
     def layer() -> nn.ModuleDict:
