@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from models.coverage import CoverageReport
 from models.positions import inverse_wavelengths
-from models.transformers.coverage import CoverageReport
 from models.transformers.fitting import fit
 from models.transformers.layouts import OPEN_SORA, State, layout_of, restore, translate
 from models.transformers.video_transformer import VideoTransformer

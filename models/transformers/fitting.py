@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.transformers.coverage import CoverageReport
+from models.coverage import CoverageReport
 from models.transformers.layouts import PATCHES, State
 from models.transformers.video_transformer import VideoTransformer
 
