@@ -25,14 +25,14 @@ from models.transformers.causal import (
 from models.transformers.flex import flex
 from models.transformers.kernels import choose_for, run_kernel, run_ragged
 from models.transformers.relative_bias import RelativeBias
-from models.transformers.windows import UNSEEN, Grid, Window, cells, group, join, split, ungroup
+from models.transformers.windows import UNSEEN, Cells, Grid, Window, cells, group, join, split, ungroup
 
 DENSE_TOKENS = 1024  # scores of more tokens get no table for their mask
 WHOLE_CLIP = WholeClip()
 
 
 class Operands(NamedTuple):
-    """Queries (G, N, heads, K), keys and values (G, M, heads, K) of windows of one size."""
+    """Queries, keys and values: of a grid (B, T, H, W, heads, K), or of its windows of one size (G, N, heads, K)."""
 
     query: Tensor
     key: Tensor
@@ -54,32 +54,49 @@ def attend(
     does not hold all frames that a mask speaks of, and where a bias would be too large for memory.
     """
     check(query, key, window, mask, bias)
-    grid = grid_of(query)
-    mine, theirs = cells(window, grid), cells(window, grid_of(key))
-    if mine.uniform and theirs.uniform:
-        (_, cell), (_, source) = next(mine.regions()), next(theirs.regions())
-        groups = Operands(group(query, cell), group(key, source), group(value, source))
-        return ungroup(attend_cells([groups], [cell], window, mask, bias)[0], cell, grid)
-    regions = list(mine.regions())
-    pieces = zip(
-        regions, theirs.regions(), split(query, mine), split(key, theirs), split(value, theirs), strict=True
+    mine, theirs = cells(window, grid_of(query)), cells(window, grid_of(key))
+    if not mine.uniform:
+        return attend_regions(Operands(query, key, value), (mine, theirs), window, mask, bias)
+    cell, source = mine.first, theirs.first
+    groups = Operands(group(query, cell), group(key, source), group(value, source))
+    return ungroup(attend_under(groups, cell, mask or mask_of(window, cell), bias), cell, grid_of(query))
+
+
+def attend_regions(
+    operands: Operands,
+    parts: tuple[Cells, Cells],
+    window: Window,
+    mask: FrameMask | None,
+    bias: RelativeBias | None,
+) -> Tensor:
+    """`attend` on a grid with several sizes of cells: those of one size run together, wherever they lie."""
+    mine, theirs = parts
+    regions, sources = list(mine.regions()), [source for _, source in theirs.regions()]
+    by_cell: dict[Grid, list[int]] = {}
+    for index, (_, cell) in enumerate(regions):
+        by_cell.setdefault(cell, []).append(index)
+    queries, keys, values = (
+        split(operands.query, mine),
+        split(operands.key, theirs),
+        split(operands.value, theirs),
     )
-    by_cell: dict[Grid, list[tuple[int, Operands]]] = {}
-    for index, ((_, cell), (_, source), q, k, v) in enumerate(pieces):
-        operands = Operands(group(q, cell), group(k, source), group(v, source))
-        by_cell.setdefault(cell, []).append((index, operands))
-    together = [
-        Operands(*(torch.cat(x) for x in zip(*(operands for _, operands in members), strict=True)))
-        for members in by_cell.values()
-    ]
-    attended = attend_cells(together, list(by_cell), window, mask, bias)
-    out: list[Tensor] = [query] * len(regions)
-    for members, mixed in zip(by_cell.values(), attended, strict=True):
-        counts = [len(operands.query) for _, operands in members]
-        for (index, _), piece in zip(members, torch.split(mixed, counts), strict=True):
-            region, cell = regions[index]
-            out[index] = ungroup(piece, cell, region)
-    return join(out, mine)
+    groups, counts = [], []
+    for cell, members in by_cell.items():
+        source = sources[members[0]]
+        grouped = [group(queries[i], cell) for i in members]
+        counts.append([len(part) for part in grouped])
+        seen = (torch.cat([group(pieces[i], source) for i in members]) for pieces in (keys, values))
+        groups.append(Operands(torch.cat(grouped), *seen))
+    if window.causal or bias is not None:
+        pairs = zip(groups, by_cell, strict=True)
+        mixed = [attend_under(each, cell, mask or mask_of(window, cell), bias) for each, cell in pairs]
+    else:
+        mixed = run_ragged(groups)
+    out = dict.fromkeys(range(len(regions)), operands.query)
+    for (cell, members), attended, lengths in zip(by_cell.items(), mixed, counts, strict=True):
+        for index, piece in zip(members, torch.split(attended, lengths), strict=True):
+            out[index] = ungroup(piece, cell, regions[index][0])
+    return join(list(out.values()), mine)
 
 
 def grid_of(x: Tensor) -> Grid:
@@ -100,22 +117,10 @@ def check(
         )
 
 
-def attend_cells(
-    groups: Sequence[Operands],
-    sizes: Sequence[Grid],
-    window: Window,
-    mask: FrameMask | None,
-    bias: RelativeBias | None,
-) -> list[Tensor]:
-    """Attention inside windows, for each size of them: (G, N, heads, K) each."""
-    if not window.causal and bias is None:
-        return run_ragged(groups)
-    out = []
-    for operands, cell in zip(groups, sizes, strict=True):
-        numbers = tuple(range(cell[0]))
-        causal = frame_mask(FRAME_BY_FRAME, numbers, numbers) if window.causal else None
-        out.append(attend_under(operands, cell, causal if mask is None else mask, bias))
-    return out
+def mask_of(window: Window, cell: Grid) -> FrameMask | None:
+    """Which frames of a cell see which, by the window alone."""
+    numbers = tuple(range(cell[0]))
+    return frame_mask(FRAME_BY_FRAME, numbers, numbers) if window.causal else None
 
 
 def attend_under(operands: Operands, cell: Grid, mask: FrameMask | None, bias: RelativeBias | None) -> Tensor:

@@ -83,6 +83,12 @@ class Cells(NamedTuple):
         """Whether all cells have one size."""
         return all(len(runs) == 1 for runs in self.axes)
 
+    @property
+    def first(self) -> Grid:
+        """The cell at the origin: where the grid is uniform, each of them."""
+        t, h, w = (runs[0].cell for runs in self.axes)
+        return t, h, w
+
     def regions(self) -> Iterator[tuple[Grid, Grid]]:
         """The grid and the cell of each part of the grid whose cells have one size, the last axis fastest."""
         for t in self.axes[0]:
