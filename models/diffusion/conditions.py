@@ -9,20 +9,24 @@ from torch import Tensor
 
 IMAGE_FPS = 120.0  # what a still image is labelled with, as published; the frame rate of no video in the data
 
+OPTIONAL = ("label", "images", "low_resolution", "t_sr")
+
 Progress = Callable[[int, int], None]  # (steps done, steps in all)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """Inputs of a denoiser that stay the same over all times. B batch, L text tokens.
+    """Inputs of a denoiser that stay the same over all times. B batch, T frames, L text tokens.
 
-    The optional ones are for models that read them, and are left out of the call where they are None.
+    The optional ones are for models that read them, and are left out of the call where they are None. For a
+    model without text, L is 0.
     """
 
     text: Tensor  # (B, L, caption channels)
     text_mask: Tensor  # (B, L), 1 or True where there is a token
     fps: Tensor  # (B,) frames per second; `IMAGE_FPS` for still images
     size: Tensor  # (B, 2) height and width in pixels
+    label: Tensor | None = None  # (B,), or (B, T) with a class per image; the number of classes means none
     images: Tensor | None = None  # (B,) bool, True where the frames are a stack of independent images
     low_resolution: Tensor | None = None  # (B, C, T, h, w) latents of the stage before
     t_sr: Tensor | None = None  # (B,) time of the noise on `low_resolution`
@@ -45,7 +49,7 @@ class Conditions:
     def extras(self) -> dict[str, Tensor]:
         """The optional conditions that are there, by the name of the model's argument."""
         present = self.present()
-        return {name: present[name] for name in ("images", "low_resolution", "t_sr") if name in present}
+        return {name: present[name] for name in OPTIONAL if name in present}
 
     def present(self) -> dict[str, Tensor]:
         """Every condition that is there, by name."""
