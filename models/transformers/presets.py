@@ -207,6 +207,31 @@ HDVILA_FLAT = Preset(
 )
 HDVILA_HOURGLASS = replace(HDVILA_FLAT, config={**HDVILA_FLAT.config, "depth": [3, 6, 3]})
 
+# size, joint attention under a causal frame mask, cross-attention and 4 x 16 x 16 strides are given. The other numbers
+# are those of Wan2.2-TI2V-5B, the public model of this geometry; its blocks of frames and conditions are our choice
+CAUSAL_5B = Preset(
+    config={
+        "in_channels": 48,
+        "out_channels": 48,
+        "depth": 30,
+        "heads": 24,
+        "head_width": 128,
+        "mlp_width": 14_336,
+        "max_text_tokens": 512,
+        "pattern": {"joint": {"size": [None, None, None], "causal": True}},
+        "frame_blocks": {"size": 3, "first": 1},
+        "qk_norm": "width",
+        "rope": {"kind": "axes", "channels": [44, 42, 42]},
+        "positions": {"kind": "none"},
+        "conditions": {"size": {}},
+    },
+    system="causal 5B",
+    published="5 B",
+    video=(121, 704, 1280),
+    autoencoder="causal-5b-vae",
+    latent=(48, 31, 44, 80),
+)
+
 TINY_SIZES: Config = {"depth": 2, "heads": 4, "head_width": 16, "caption_channels": 32, "max_text_tokens": 12}
 TINY_WALT: Config = {
     **TINY_SIZES,
@@ -223,6 +248,7 @@ TINY_WALT_WIDE: Config = {
     "pattern": {"spatial": {"size": [1, 4, 8]}, "spatiotemporal": {"size": [5, 2, 4]}},
     "positions": {"kind": "learned", "grid": [5, 4, 8]},
 }
+TINY_CAUSAL: Config = {**TINY_SIZES, "mlp_width": 160, "rope": {"kind": "axes", "channels": [8, 4, 4]}}
 TINY_HDVILA: Config = {**TINY_SIZES, "pattern": shifted((2, 2), (4, 2, 2)), "base_pixels": 32}
 
 
@@ -248,6 +274,7 @@ PRESETS: Mapping[str, Preset] = {
     **WALT,
     "hdvila-hourglass": HDVILA_HOURGLASS,
     "hdvila-flat": HDVILA_FLAT,
+    "causal-5b": CAUSAL_5B,
     "stdit3-xl-2-tiny": STDIT3_XL_2.twin(**TINY_CLIP, **TINY_OPEN_SORA),
     "stdit3-3b-2-tiny": STDIT3_3B_2.twin(**TINY_CLIP, **{**TINY_OPEN_SORA, "heads": 6}),
     "pixart-sigma-xl-2-tiny": PIXART_SIGMA_XL_2.twin(
@@ -258,6 +285,7 @@ PRESETS: Mapping[str, Preset] = {
         video=(8, 32, 32), latent=(4, 8, 8, 8), **{**TINY_HDVILA, "depth": [1, 1, 1]}
     ),
     "hdvila-flat-tiny": HDVILA_FLAT.twin(video=(8, 32, 32), latent=(4, 8, 8, 8), **TINY_HDVILA),
+    "causal-5b-tiny": CAUSAL_5B.twin(video=(25, 64, 64), latent=(48, 7, 4, 4), **TINY_CAUSAL),
 }
 
 
