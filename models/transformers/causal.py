@@ -10,7 +10,7 @@ after remembered ones (`key_value_cache`). B batch, T H W token grid, K head wid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from torch import Tensor
 
@@ -18,6 +18,7 @@ FrameMask = tuple[
     tuple[bool, ...], ...
 ]  # one row per frame that looks, one column per frame that is looked at
 Place = Callable[[Tensor, int], Tensor]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,6 +119,10 @@ class TeacherForcing:
     def block(self, _index: int) -> History:
         """The same for every block of the model."""
         return self
+
+    def text(self, make: Callable[[], Made]) -> Made:
+        """The captions, made anew in every pass."""
+        return make()
 
     def place(self, query_key: Tensor, place: Place) -> Tensor:
         frames = self._half(query_key.shape[1])

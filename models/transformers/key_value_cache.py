@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from models.transformers.causal import FrameBlocks, FrameMask, Place, frame_mask
+from models.transformers.text_attention import Text
 
 
 class KeyValueCache:
@@ -28,10 +29,17 @@ class KeyValueCache:
         self.frames = frames
         self.sink = sink
         self._blocks: dict[int, BlockCache] = {}
+        self._text: Text | None = None
 
     def block(self, index: int) -> "BlockCache":
         """The memory of one block of the model."""
         return self._blocks.setdefault(index, BlockCache(self.frames, self.sink))
+
+    def text(self, make: Callable[[], Text]) -> Text:
+        """The captions of the first pass, with what blocks make of them: a cache is for one prompt."""
+        if self._text is None:
+            self._text = make()._replace(made={})
+        return self._text
 
     @property
     def next_frame(self) -> int:
@@ -51,9 +59,6 @@ class BlockCache:
         self.frames = frames
         self.sink = sink
         self.next_frame = 0
-        self.text: tuple[Tensor, Tensor] | None = (
-            None  # keys and values of the prompt, the same in every pass
-        )
         self._held: tuple[int, ...] = ()  # the numbers of the frames remembered
         self._new = 0  # frames of the last pass, after those in the buffers
         self._key = self._value = torch.empty(0)
@@ -75,12 +80,6 @@ class BlockCache:
     def mask(self, blocks: FrameBlocks, frames: int) -> FrameMask | None:
         new = tuple(range(self.next_frame, self.next_frame + frames))
         return frame_mask(blocks, new, self._held + new)
-
-    def remember_text(self, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """The keys and values of the prompt, made in the first pass only."""
-        if self.text is None:
-            self.text = make()
-        return self.text
 
     def keep(self) -> None:
         """Remember the frames of the last pass."""

@@ -23,6 +23,16 @@ class Text(NamedTuple):
 
     tokens: Tensor  # (G, L, D)
     bias: Tensor  # (G, 1, 1, L): 0 on words, `UNSEEN` on padding
+    made: dict[nn.Module, Tensor] | None = None  # what layers made of the tokens, where that is remembered
+
+    def through(self, layer: nn.Module) -> Tensor:
+        """The tokens through a layer of a block; once, where the same captions are read in several passes."""
+        if self.made is None:
+            out: Tensor = layer(self.tokens)
+            return out
+        if layer not in self.made:
+            self.made[layer] = layer(self.tokens)
+        return self.made[layer]
 
 
 class Caption(nn.Module):
@@ -106,7 +116,7 @@ class TextAttention(nn.Module):
 
     def forward(self, x: Tensor, text: Text) -> Tensor:
         query = self.query(x).view(len(text.tokens), -1, *self.heads)
-        key, value = self.key_value(text.tokens).view(*text.tokens.shape[:2], 2, *self.heads).unbind(2)
+        key, value = text.through(self.key_value).view(*text.tokens.shape[:2], 2, *self.heads).unbind(2)
         out: Tensor = self.projection(run_kernel(query, key, value, text.bias).flatten(-2))
         return x + out.view_as(x)
 
@@ -136,7 +146,7 @@ class WindowTextAttention(nn.Module):
         tokens = modulation.apply(self.norm(x))
         query = self.query(tokens).view(*x.shape[:4], *self.heads)
         key_value = self.key_value(tokens).view(*x.shape[:4], 2, *self.heads)
-        words = Text(self.key_value(text.tokens).view(*text.tokens.shape[:2], 2, *self.heads), text.bias)
+        words = Text(text.through(self.key_value).view(*text.tokens.shape[:2], 2, *self.heads), text.bias)
         parts = cells(self.window, (x.shape[1], x.shape[2], x.shape[3]))
         regions = zip(split(query, parts), split(key_value, parts), parts.regions(), strict=True)
         mixed = join([attend_with_words(*region, words=words) for region in regions], parts)
@@ -148,7 +158,7 @@ def attend_with_words(query: Tensor, key_value: Tensor, region: tuple[Grid, Grid
     grid, cell = region
     query, key_value = group(query, cell), group(key_value, cell)
     per_caption = len(query) // len(words.tokens)  # cells of one frame follow each other, as frames do
-    tokens, bias = (x.repeat_interleave(per_caption, dim=0) for x in words)
+    tokens, bias = (x.repeat_interleave(per_caption, dim=0) for x in (words.tokens, words.bias))
     key, value = torch.cat((key_value, tokens), dim=1).unbind(2)
     seen = bias.new_zeros(len(query), 1, 1, query.shape[1])
     return ungroup(run_kernel(query, key, value, torch.cat((seen, bias), dim=-1)), cell, grid)

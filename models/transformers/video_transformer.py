@@ -6,15 +6,16 @@ norm and frame-rate embedding, which is how an image model grows into a video mo
 B batch, C channels, T H W latent grid, L text tokens, D width.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Protocol, cast
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
+from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from models.checkpoint import CheckedModel
 from models.positions import ScalarEmbedding
 from models.transformers.assembly import BlockParts, Kind, Pattern, patterns_of
 from models.transformers.blocks import Block
@@ -25,7 +26,7 @@ from models.transformers.kinds import of_kind
 from models.transformers.levels import Skips, passages
 from models.transformers.modulation import MODULATIONS, Condition
 from models.transformers.patches import build_patches, unpatchify
-from models.transformers.text_attention import TEXTS
+from models.transformers.text_attention import TEXTS, Text
 from models.transformers.token_positions import POSITIONS, RotaryFrequencies
 
 STDIT_PATTERN: Pattern = {"spatial": {"size": [1, None, None]}, "temporal": {"size": [None, 1, 1]}}
@@ -39,8 +40,11 @@ class Histories(Protocol):
     def block(self, index: int) -> History:
         """What block `index` knows."""
 
+    def text(self, make: Callable[[], Text]) -> Text:
+        """The captions, made now or in an earlier pass."""
 
-class VideoTransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers has no types
+
+class VideoTransformer(CheckedModel):
     """Predicts the velocity (or the noise, and with it the variance) of noisy latents.
 
     Sizes: `depth` layers, each with one block per entry of `pattern`, or the depths of the levels of an hourglass;
@@ -147,7 +151,8 @@ class VideoTransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffus
         self.check(given, frame_mask)
         x = self.token_positions(self.patches(latents, given), given)
         condition = self.embed_conditions(timestep, given, frame_mask)
-        words = self.caption.read(text, text_mask, latents.shape[2])
+        read = partial(self.caption.read, text, text_mask, latents.shape[2])
+        words = read() if cache is None else cache.text(read)
         skips: Skips = []
         for passage, blocks in self.levels():
             x = passage(x, skips)
