@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import nn
 
-from models.rotary import Rotary
 from models.transformers.attention import SelfAttention
 from models.transformers.blocks import Block
 from models.transformers.causal import FrameBlocks, Place
@@ -14,6 +13,7 @@ from models.transformers.kinds import of_kind
 from models.transformers.modulation import ModulationKind
 from models.transformers.query_key import QueryKeyLayerNorm, QueryKeyNorm, QueryKeyWidthNorm
 from models.transformers.relative_bias import RelativeBias
+from models.transformers.rotary import Rotary
 from models.transformers.text_attention import TextKind
 from models.transformers.windows import Grid, Window
 

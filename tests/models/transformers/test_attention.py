@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from models.rotary import Rotary
 from models.transformers import attention
 from models.transformers.attention import SelfAttention, attend
 from models.transformers.causal import FrameBlocks, frame_mask
 from models.transformers.query_key import QueryKeyNorm
 from models.transformers.relative_bias import RelativeBias
+from models.transformers.rotary import Rotary
 from models.transformers.windows import ALL, FRAME, TUBE, Grid, Window
 from tests.models.transformers.dense_attention import dense, naive_bias, operands, visible
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.rotary import Rotary
 from models.transformers import attention
 from models.transformers.attention import SelfAttention
 from models.transformers.causal import FrameBlocks
 from models.transformers.key_value_cache import KeyValueCache
 from models.transformers.query_key import QueryKeyWidthNorm
+from models.transformers.rotary import Rotary
 from models.transformers.windows import FRAME, Window
 
 CAUSAL = Window(size=(None, None, None), causal=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.rotary import Rotary
+from models.transformers.rotary import Rotary
 
 
 def scores(rotary: Rotary, grid: tuple[int, int, int], first_frame: int = 0) -> Tensor:
