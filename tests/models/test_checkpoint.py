@@ -7,23 +7,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.checkpoint import CheckedModel, load_weights, read_tensors, weight_files
+from models.checkpoint import load_weights, read_tensors, weight_files
 from models.transformers.video_transformer import VideoTransformer
 from tests.tiny_parts import tiny_transformer
 
 SHARD = "20KB"
 
 
-class Transformer(CheckedModel, VideoTransformer):
-    """The transformer as it is loaded from folders."""
-
-
 @pytest.fixture(scope="module")
-def model() -> Transformer:
-    source = tiny_transformer()
-    model = Transformer.from_config(source.config)
-    model.load_state_dict(source.state_dict())
-    return model
+def model() -> VideoTransformer:
+    return tiny_transformer()
 
 
 @pytest.fixture
@@ -40,8 +33,8 @@ def same(one: torch.nn.Module, two: torch.nn.Module) -> bool:
 
 
 def test_a_sharded_folder_comes_back_bit_for_bit(model, folder):
-    assert same(Transformer.from_pretrained(folder), model)
-    assert same(Transformer.from_pretrained(str(folder)), model)
+    assert same(VideoTransformer.from_pretrained(folder), model)
+    assert same(VideoTransformer.from_pretrained(str(folder)), model)
 
 
 def test_a_loaded_model_answers_like_the_saved_one(model, folder):
@@ -56,25 +49,25 @@ def test_a_loaded_model_answers_like_the_saved_one(model, folder):
     }
     model.eval()
     # tensors mapped from a file are aligned otherwise than allocated ones, which changes the order of sums
-    assert torch.allclose(Transformer.from_pretrained(folder)(**call), model(**call), atol=1e-4)
+    assert torch.allclose(VideoTransformer.from_pretrained(folder)(**call), model(**call), atol=1e-4)
 
 
 def test_weights_can_be_loaded_in_another_precision(model, folder):
-    loaded = Transformer.from_pretrained(folder, torch_dtype=torch.bfloat16)
+    loaded = VideoTransformer.from_pretrained(folder, torch_dtype=torch.bfloat16)
     assert {parameter.dtype for parameter in loaded.parameters()} == {torch.bfloat16}
     assert torch.equal(loaded.final.projection.weight, model.final.projection.weight.bfloat16())
 
 
 def test_a_model_without_weights_takes_those_of_a_folder(model, folder):
     with torch.device("meta"):
-        empty = Transformer.from_config(model.config)
+        empty = VideoTransformer.from_config(model.config)
     load_weights(empty, folder)
     assert same(empty, model)
     assert [p.requires_grad for p in empty.parameters()] == [p.requires_grad for p in model.parameters()]
 
 
 def test_a_model_with_weights_keeps_its_own_memory(model, folder):
-    other = Transformer.from_config(model.config)
+    other = VideoTransformer.from_config(model.config)
     address = other.final.projection.weight.data_ptr()
     load_weights(other, folder, dtype=torch.bfloat16)
     assert other.final.projection.weight.data_ptr() == address
@@ -85,14 +78,14 @@ def test_a_missing_shard_is_named(folder):
     victim = sorted(folder.glob("*.safetensors"))[1]
     victim.unlink()
     with pytest.raises(ValueError, match=f"missing: {victim.name}"):
-        Transformer.from_pretrained(folder)
+        VideoTransformer.from_pretrained(folder)
 
 
 def test_a_truncated_shard_is_named(folder):
     victim = sorted(folder.glob("*.safetensors"))[1]
     victim.write_bytes(victim.read_bytes()[:-5])
     with pytest.raises(ValueError, match=f"{victim.name} .* is no whole safetensors file.*again"):
-        Transformer.from_pretrained(folder)
+        VideoTransformer.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("length", [0, 4, 40])
@@ -101,36 +94,36 @@ def test_a_file_cut_within_its_header_is_named(model, tmp_path, length):
     (victim,) = tmp_path.glob("*.safetensors")
     victim.write_bytes(victim.read_bytes()[:length])
     with pytest.raises(ValueError, match=rf"{victim.name} \({length} bytes\) is no whole safetensors file"):
-        Transformer.from_pretrained(tmp_path)
+        VideoTransformer.from_pretrained(tmp_path)
 
 
 def test_a_broken_index_is_named(folder):
     (index,) = folder.glob("*.index.json")
     index.write_text(index.read_text()[:-20])
     with pytest.raises(ValueError, match=r"index\.json is no JSON"):
-        Transformer.from_pretrained(folder)
+        VideoTransformer.from_pretrained(folder)
     index.write_text("{}")
     with pytest.raises(ValueError, match="no weight_map"):
-        Transformer.from_pretrained(folder)
+        VideoTransformer.from_pretrained(folder)
 
 
 def test_a_checkpoint_of_another_class_is_refused(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"_class_name": "LTXVideoTransformer3DModel"}))
-    with pytest.raises(ValueError, match="is of a LTXVideoTransformer3DModel, not of a Transformer"):
-        Transformer.from_pretrained(folder)
+    with pytest.raises(ValueError, match="is of a LTXVideoTransformer3DModel, not of a VideoTransformer"):
+        VideoTransformer.from_pretrained(folder)
 
 
 def test_weights_of_another_size_are_refused_with_both_shapes(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"caption_channels": 48}))
     with pytest.raises(ValueError, match=r"caption.hidden.weight is \(32, 32\), the model's is \(32, 48\)"):
-        Transformer.from_pretrained(folder)
+        VideoTransformer.from_pretrained(folder)
 
 
 def test_a_preset_refuses_the_checkpoint_of_another_and_says_what_differs(model, folder):
     with torch.device("meta"):
-        deeper = Transformer.from_config({**model.config, "depth": 3})
+        deeper = VideoTransformer.from_config({**model.config, "depth": 3})
     with pytest.raises(ValueError, match=r"tensors are missing \(layers.2.*depth is 2 there and 3 here"):
         load_weights(deeper, folder)
     assert all(parameter.is_meta for parameter in deeper.parameters())
@@ -144,14 +137,14 @@ def test_missing_and_unexpected_tensors_are_both_named(model, tmp_path):
     save_file(state, file)
     message = r"1 tensors are missing \(final.table\) and 1 tensors are unexpected \(final.extra\)"
     with pytest.raises(ValueError, match=message):
-        Transformer.from_pretrained(tmp_path)
+        VideoTransformer.from_pretrained(tmp_path)
 
 
 def test_an_empty_folder_and_one_that_is_not_there_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"has no config\.json"):
-        Transformer.from_pretrained(tmp_path)
+        VideoTransformer.from_pretrained(tmp_path)
     with pytest.raises(ValueError, match="there is no folder"):
-        Transformer.from_pretrained(tmp_path / "nowhere")
+        VideoTransformer.from_pretrained(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="holds no weights"):
         weight_files(tmp_path)
 
@@ -159,7 +152,7 @@ def test_an_empty_folder_and_one_that_is_not_there_are_refused(tmp_path):
 def test_weights_without_safetensors_are_read_as_tensors_only(model, tmp_path):
     model.save_pretrained(tmp_path, safe_serialization=False)
     assert not list(tmp_path.glob("*.safetensors"))
-    assert same(Transformer.from_pretrained(tmp_path), model)
+    assert same(VideoTransformer.from_pretrained(tmp_path), model)
     assert read_tensors(tmp_path).keys() == model.state_dict().keys()
 
 
