@@ -1,4 +1,4 @@
-"""Open-Sora 1.2's STDiT3 written out once more, plainly, from its published description: ours gives the same numbers."""
+"""Open-Sora 1.2's STDiT3 written out once more, plainly, from its description: ours gives the same numbers."""
 
 import math
 from typing import Any
