@@ -71,7 +71,7 @@ class AddedScalar(ScalarEmbedding, SpecialStart):
         self.number = number
 
     def forward(self, given: Given) -> Tensor:  # type: ignore[override]
-        return super().forward(self.number(given))[:, None]
+        return super().forward(self.number(given).to(self.hidden.weight.device))[:, None]
 
     def start(self) -> None:
         nn.init.normal_(self.hidden.weight, std=0.02)

@@ -282,9 +282,9 @@ PRESETS: Mapping[str, Preset] = {
     ),
     **{f"{name}-tiny": tiny_walt(preset) for name, preset in WALT.items()},
     "hdvila-hourglass-tiny": HDVILA_HOURGLASS.twin(
-        video=(8, 32, 32), latent=(4, 8, 8, 8), **{**TINY_HDVILA, "depth": [1, 1, 1]}
+        video=(8, 64, 64), latent=(4, 8, 16, 16), **{**TINY_HDVILA, "depth": [1, 1, 1]}
     ),
-    "hdvila-flat-tiny": HDVILA_FLAT.twin(video=(8, 32, 32), latent=(4, 8, 8, 8), **TINY_HDVILA),
+    "hdvila-flat-tiny": HDVILA_FLAT.twin(video=(8, 64, 64), latent=(4, 8, 16, 16), **TINY_HDVILA),
     "causal-5b-tiny": CAUSAL_5B.twin(video=(25, 64, 64), latent=(48, 7, 4, 4), **TINY_CAUSAL),
 }
 
