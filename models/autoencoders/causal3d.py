@@ -28,11 +28,11 @@ from models.autoencoders.causal_layers import (
 )
 from models.autoencoders.codec import Reconstruction, VideoCodec
 from models.autoencoders.config import CausalAutoencoderConfig
-from models.autoencoders.folder import WEIGHTS, read_config, save_weights, tuples, write_config
+from models.autoencoders.folder import read_config, save_weights, tuples, write_config
 from models.autoencoders.frame_cache import WHOLE, Clip, FrameCache
 from models.autoencoders.posterior import LatentDistribution, Point, Posterior, start_quiet
 from models.autoencoders.tiling import chunks
-from models.autoencoders.weights import load_exact, read_tensors
+from models.checkpoint import load_weights
 from models.shapes import LatentGeometry
 
 RGB = 3
@@ -174,7 +174,7 @@ class CausalAutoencoder(VideoCodec):
         config = CausalAutoencoderConfig(**tuples(read_config(folder)["model"]))
         with torch.device("meta"):
             codec = cls(config)
-        load_exact(codec, read_tensors(folder / WEIGHTS), "causal autoencoder")
+        load_weights(codec, folder, dtype=torch.float32)
         return codec
 
     def _decode_chunks(self, latents: Iterable[Tensor]) -> Iterator[Tensor]:

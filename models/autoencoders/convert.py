@@ -11,14 +11,14 @@ from torch import Tensor
 
 from models.autoencoders.config import VideoAutoencoderConfig
 from models.autoencoders.video import VideoAutoencoder
-from models.autoencoders.weights import State, check_exact
+from models.checkpoint import State, check_exact, shapes_of
 from models.coverage import CoverageReport
 
 PREFIXES = {"spatial_vae.module.": "image.spatial.", "temporal_vae.": "temporal."}  # theirs -> ours
 STATISTICS = ("shift", "scale")
 SCALING_FACTOR = 0.18215  # of the 2D latents that the temporal model was trained on
 IMAGE_STATISTICS = {"image.shift": 0.0, "image.scale": 1 / SCALING_FACTOR}
-WHAT = "video autoencoder of Open-Sora 1.2"
+WHAT = "the state dict"
 
 
 def open_sora_to_ours(
@@ -50,7 +50,7 @@ def open_sora_to_ours(
     report.require_explained()
     channels = config.image.latent_channels
     ours |= {name: torch.full((channels,), value) for name, value in IMAGE_STATISTICS.items()}
-    check_exact(expected, ours, WHAT)
+    check_exact(shapes_of(expected), shapes_of(ours), WHAT)
     return ours, report
 
 
@@ -60,7 +60,7 @@ def ours_to_open_sora(state_dict: Mapping[str, Tensor], config: VideoAutoencoder
     Raises `ValueError` where names or shapes are not those of `config`, and for 2D latents with other statistics than
     the published code has: their layout has no place for them.
     """
-    check_exact(expected_state(config), state_dict, WHAT)
+    check_exact(shapes_of(expected_state(config)), shapes_of(state_dict), WHAT)
     theirs: State = {}
     for name, value in state_dict.items():
         if name in IMAGE_STATISTICS:

@@ -9,9 +9,8 @@ from models.autoencoders.config import VideoAutoencoderConfig
 from models.autoencoders.convert import open_sora_to_ours
 from models.autoencoders.presets import OPEN_SORA
 from models.autoencoders.video import VideoAutoencoder
-from models.autoencoders.weights import load_exact, read_tensors
+from models.checkpoint import read_tensors
 
-NAMES = ("model.safetensors", "pytorch_model.bin", "model.pt")
 log = logging.getLogger(__name__)
 
 
@@ -21,18 +20,9 @@ def load_open_sora_vae(path: Path, config: VideoAutoencoderConfig = OPEN_SORA) -
     Logs what became of the tensors. Raises `ValueError` where there is no checkpoint, or where its tensors are not
     exactly those of the configuration.
     """
-    state, report = open_sora_to_ours(read_tensors(_file_of(path)), config)
+    state, report = open_sora_to_ours(read_tensors(path), config)
     log.info("%s:\n%s", path, report.text())
     with torch.device("meta"):
         codec = VideoAutoencoder.build(config)
-    load_exact(codec, state, "video autoencoder of Open-Sora 1.2")
+    codec.load_state_dict({name: value.float() for name, value in state.items()}, assign=True)
     return codec
-
-
-def _file_of(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    found = [path / name for name in NAMES if (path / name).is_file()]
-    if not found:
-        raise ValueError(f"{path} holds none of {', '.join(NAMES)}")
-    return found[0]

@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.autoencoders.weights import check_exact, read_tensors
+from models.checkpoint import check_exact, read_tensors, shapes_of
 
 VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))  # convolutions per level
 CLASSIFIER = "classifier."  # the rest of torchvision's VGG16, which LPIPS does not use
@@ -45,11 +45,11 @@ class PerceptualDistance(nn.Module):
         features = {
             name: value for name, value in read_tensors(vgg).items() if not name.startswith(CLASSIFIER)
         }
-        own = {f"features.{name}": value for name, value in model.features.state_dict().items()}
-        check_exact(own, features, f"VGG16 in {vgg} (names as in torchvision's vgg16)")
+        own = {f"features.{name}": shape for name, shape in shapes_of(model.features.state_dict()).items()}
+        check_exact(own, shapes_of(features), f"{vgg}, which should be torchvision's vgg16,")
         linear = read_tensors(heads)
-        wanted = {_head(level): head.view(1, -1, 1, 1) for level, head in enumerate(model.heads)}
-        check_exact(wanted, linear, f"LPIPS heads in {heads}")
+        wanted = {_head(level): (1, len(head), 1, 1) for level, head in enumerate(model.heads)}
+        check_exact(wanted, shapes_of(linear), f"{heads}, which should be LPIPS' vgg.pth,")
         own_heads = {f"heads.{level}": linear[name].flatten() for level, name in enumerate(wanted)}
         model.load_state_dict(features | own_heads)
         return model.eval()

@@ -19,10 +19,10 @@ from torch.nn import functional
 from models.autoencoders.causal_conv import CausalConv3d, TimeUpsample, residual_blocks
 from models.autoencoders.codec import Reconstruction
 from models.autoencoders.config import TemporalAutoencoderConfig
-from models.autoencoders.folder import WEIGHTS, read_config, save_weights, tuples, write_config
+from models.autoencoders.folder import read_config, save_weights, tuples, write_config
 from models.autoencoders.posterior import Posterior, start_quiet
 from models.autoencoders.tiling import chunks
-from models.autoencoders.weights import load_exact, read_tensors
+from models.checkpoint import load_weights
 from models.shapes import LatentGeometry
 
 
@@ -129,8 +129,10 @@ class TemporalAutoencoder(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> Self:
-        model = cls(TemporalAutoencoderConfig(**tuples(read_config(folder))))
-        load_exact(model, read_tensors(folder / WEIGHTS), "temporal autoencoder")
+        config = TemporalAutoencoderConfig(**tuples(read_config(folder)))
+        with torch.device("meta"):
+            model = cls(config)
+        load_weights(model, folder, dtype=torch.float32)
         return model
 
     def _moments(self, chunk: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ def test_a_published_checkpoint_gives_the_autoencoder_it_was_made_of(
     [
         ("missing", "1 tensors are missing"),
         ("unknown", "discriminator.weight"),
-        ("geometry", "another geometry"),
+        ("geometry", "another size"),
         ("no statistics", "1 tensors are missing.*shift"),
     ],
 )
@@ -67,18 +67,18 @@ def test_a_checkpoint_that_does_not_fit_exactly_is_refused(config, checkpoint, t
 
 
 def test_files_that_hold_no_tensors_are_refused(checkpoint, tmp_path):
-    with pytest.raises(ValueError, match="holds none of"):
+    with pytest.raises(ValueError, match="holds no weights"):
         load_open_sora_vae(tmp_path)
-    with pytest.raises(ValueError, match="is missing"):
+    with pytest.raises(ValueError, match=r"vae\.pt holds no weights"):
         load_open_sora_vae(tmp_path / "vae.pt")
     save_file(checkpoint, tmp_path / "cut.safetensors")
     whole = (tmp_path / "cut.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"cut\.safetensors is no whole safetensors file"):
+    with pytest.raises(ValueError, match=r"cut\.safetensors .* is no whole safetensors file"):
         load_open_sora_vae(tmp_path / "cut.safetensors")
     torch.save({"model": torch.nn.Linear(1, 1)}, tmp_path / "pickle.pt")
-    with pytest.raises(ValueError, match=r"pickle\.pt is no file of tensors only"):
+    with pytest.raises(ValueError, match=r"pickle\.pt holds more than tensors"):
         load_open_sora_vae(tmp_path / "pickle.pt")
     torch.save({"epoch": 3}, tmp_path / "more.pt")
-    with pytest.raises(ValueError, match="more than tensors"):
+    with pytest.raises(ValueError, match="something besides tensors"):
         load_open_sora_vae(tmp_path / "more.pt")

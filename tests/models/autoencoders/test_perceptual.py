@@ -87,10 +87,10 @@ def test_names_and_sizes_are_those_of_torchvisions_vgg16():
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("no file", r"nothing\.pth is missing"),
-        ("vgg", r"VGG16 in .*1 tensors are missing.*features\.14\.bias"),
-        ("heads", r"LPIPS heads in .*1 tensors are missing.*lin3\.model\.1\.weight"),
-        ("exchanged", r"VGG16 in .*5 are unknown"),
+        ("no file", r"nothing\.pth holds no weights"),
+        ("vgg", r"vgg16.* 1 tensors are missing.*features\.14\.bias"),
+        ("heads", r"LPIPS.* 1 tensors are missing.*lin3\.model\.1\.weight"),
+        ("exchanged", r"vgg16.* 5 tensors are unexpected"),
     ],
 )
 def test_it_says_which_weights_are_missing(files, vgg, heads, damage, message, tmp_path):
