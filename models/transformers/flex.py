@@ -22,8 +22,12 @@ Rule = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 @cache
 def compiled() -> Any:
-    """The kernel, compiled once per process; uncompiled it would hold all scores in memory."""
-    return torch.compile(flex_attention)
+    """The kernel, compiled once per process for each precision and kind of rule.
+
+    Uncompiled it would hold all scores in memory. So rules look sizes up in tensors, for numbers would be compiled in
+    anew for each grid, and `fullgraph` makes too many compilations an error, not a silent return to that form.
+    """
+    return torch.compile(flex_attention, fullgraph=True)
 
 
 def flex(
@@ -38,7 +42,8 @@ def flex(
     """Queries (G, N, heads, K) over keys and values (G, M, heads, K), frames of `per_frame` tokens under `mask`."""
     blocks = None if mask is None else block_mask(mask, per_frame, query.device)
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
-    out: Tensor = (kernel or compiled())(query, key, value, score_mod=rule, block_mask=blocks)
+    with torch.autocast(query.device.type, enabled=False):  # the operands have the precision wanted already
+        out: Tensor = (kernel or compiled())(query, key, value, score_mod=rule, block_mask=blocks)
     return out.transpose(1, 2)
 
 
@@ -47,9 +52,10 @@ def block_mask(mask: FrameMask, per_frame: int, device: torch.device) -> BlockMa
     """The mask of frames as FlexAttention takes it: which tiles are seen in part, and which whole."""
     with torch.inference_mode(False):  # a cached table must serve training too
         seen = torch.tensor(mask, device=device)
+        rows, columns = (torch.arange(n, device=device).repeat_interleave(per_frame) for n in seen.shape)
 
         def visible(_group: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-            return seen[query // per_frame, key // per_frame]
+            return seen[rows[query], columns[key]]
 
         partly, wholly = tiles(seen, per_frame)
         (count, numbers), (full_count, full_numbers) = _lists(partly & ~wholly), _lists(wholly)

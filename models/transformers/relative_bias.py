@@ -56,26 +56,37 @@ class RelativeBias(nn.Module):
     def score_rule(self, cell: Grid) -> ScoreRule:
         """The bias as FlexAttention takes it: (score, group, head, query, key) -> score."""
         self.check(cell)
-        table, (_, rows, columns), (a, b, c) = self.table, cell, self.window
+        table, (queries, keys) = self.table, row_terms(cell, self.window, self.table.device)
 
         def biased(score: Tensor, _group: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-            t = query // (rows * columns) - key // (rows * columns) + a - 1
-            h = query // columns % rows - key // columns % rows + b - 1
-            w = query % columns - key % columns + c - 1
-            return score + table[(t * (2 * b - 1) + h) * (2 * c - 1) + w, head]
+            return score + table[queries[query] - keys[key], head]
 
         return biased
 
 
 @lru_cache(maxsize=64)
+def row_terms(cell: Grid, window: Grid, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(tokens,) twice: the row of the table for a query and a key is the term of the one less that of the other.
+
+    The row is linear in the offsets (t, h, w), and these are differences of coordinates.
+    """
+    with torch.inference_mode(False):  # a cached table must serve training too
+        t, h, w = torch.meshgrid(*(torch.arange(n, device=device) for n in cell), indexing="ij")
+        a, b, c = window
+
+        def row(t: Tensor | int, h: Tensor | int, w: Tensor | int) -> Tensor | int:
+            return (t * (2 * b - 1) + h) * (2 * c - 1) + w
+
+        keys = torch.as_tensor(row(t, h, w)).flatten()
+        return keys + row(a - 1, b - 1, c - 1), keys
+
+
+@lru_cache(maxsize=64)
 def relative_index(cell: Grid, window: Grid, device: torch.device) -> Tensor:
     """(tokens, tokens): the row of the table for each query and key of a window of `cell` tokens."""
-    with torch.inference_mode(False):  # a cached table must serve training too
-        axes = [torch.arange(n, device=device) for n in cell]
-        places = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).view(-1, 3)
-        offsets = places[:, None] - places[None] + torch.tensor(window, device=device) - 1  # from 0
-        _, b, c = (2 * n - 1 for n in window)
-        return (offsets[..., 0] * b + offsets[..., 1]) * c + offsets[..., 2]
+    with torch.inference_mode(False):
+        queries, keys = row_terms(cell, window, device)
+        return queries[:, None] - keys
 
 
 def resize_table(table: Tensor, window: Grid, new: Grid) -> Tensor:

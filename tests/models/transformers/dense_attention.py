@@ -1,6 +1,7 @@
 """Attention by its definition, token by token: the oracle of the tests of windows, masks and kernels."""
 
 import itertools
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ def coordinates(grid: Grid) -> list[tuple[int, ...]]:
     return list(itertools.product(*(range(n) for n in grid)))
 
 
+@cache
 def visible(window: Window, grid: Grid) -> Tensor:
     """(tokens, tokens) bool: `(index - shift) // size` agrees on each axis and, if causal, no later frame."""
     spans = [size or whole for size, whole in zip(window.size, grid, strict=True)]
@@ -36,15 +38,24 @@ def dense(query: Tensor, key: Tensor, value: Tensor, seen: Tensor, bias: Tensor 
 
 
 def naive_bias(table: Tensor, window: Grid, grid: Grid) -> Tensor:
-    """(heads, tokens, tokens): the entry of each pair's offset, in a table of all offsets of a window."""
-    a, b, c = window
-    offsets = table.view(2 * a - 1, 2 * b - 1, 2 * c - 1, -1)
+    """(heads, tokens, tokens): the entry of each pair's offset, in a table of all offsets of a window.
+
+    Pairs that no window holds, because they are farther apart than its table says, get NaN.
+    """
+    return torch.cat((table, table.new_full((1, table.shape[1]), float("nan"))))[rows(window, grid)].permute(
+        2, 0, 1
+    )
+
+
+@cache
+def rows(window: Grid, grid: Grid) -> Tensor:
+    """(tokens, tokens): the row of the table, counted through its offsets one by one; -1 for pairs without one."""
+    offsets = itertools.product(*(range(1 - n, n) for n in window))
+    numbers = {offset: row for row, offset in enumerate(offsets)}
     places = coordinates(grid)
-    rows = [
-        torch.stack([offsets[p[0] - q[0] + a - 1, p[1] - q[1] + b - 1, p[2] - q[2] + c - 1] for q in places])
-        for p in places
-    ]
-    return torch.stack(rows).permute(2, 0, 1)
+    return torch.tensor(
+        [[numbers.get((p[0] - q[0], p[1] - q[1], p[2] - q[2]), -1) for q in places] for p in places]
+    )
 
 
 def operands(grid: Grid, *, learning: bool = False, batch: int = 2) -> list[Tensor]:

@@ -8,11 +8,14 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.transformers import attention
+from models.transformers.assembly import patterns_of
 from models.transformers.attention import SelfAttention, attend
 from models.transformers.causal import FrameBlocks, frame_mask
+from models.transformers.presets import PRESETS
 from models.transformers.query_key import QueryKeyNorm
 from models.transformers.relative_bias import RelativeBias
 from models.transformers.rotary import Rotary
+from models.transformers.video_transformer import STDIT_PATTERN
 from models.transformers.windows import ALL, FRAME, TUBE, Grid, Window
 from tests.models.transformers.dense_attention import dense, naive_bias, operands, visible
 
@@ -56,6 +59,23 @@ def test_windowed_attention_equals_dense_attention_under_its_definition(
     tensors = operands(grid)
     bias = table_for(grid) if biased else None
     table = None if bias is None else naive_bias(bias.table, grid, grid)
+    expected = dense(*tensors, visible(window, grid), table)
+    torch.testing.assert_close(attend(*tensors, window, bias=bias).double(), expected, atol=1e-5, rtol=1e-5)
+
+
+def windows_of_presets() -> list[Window]:
+    patterns = [
+        patterns_of(each.config.get("pattern", STDIT_PATTERN), temporal=True) for each in PRESETS.values()
+    ]
+    return list(dict.fromkeys(window for each in patterns for windows in each for window in windows.values()))
+
+
+@pytest.mark.parametrize("grid", [(5, 6, 7), (9, 3, 5)], ids=str)
+@pytest.mark.parametrize("window", windows_of_presets(), ids=name_of)
+def test_windows_of_every_preset_equal_the_definition_on_grids_that_clip_them(window: Window, grid: Grid):
+    largest = tuple(min(size or whole, whole) for size, whole in zip(window.size, grid, strict=True))
+    bias = table_for(largest)
+    tensors, table = operands(grid, batch=1), naive_bias(bias.table, largest, grid)
     expected = dense(*tensors, visible(window, grid), table)
     torch.testing.assert_close(attend(*tensors, window, bias=bias).double(), expected, atol=1e-5, rtol=1e-5)
 

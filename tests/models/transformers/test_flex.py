@@ -3,6 +3,8 @@
 Run uncompiled, which is the definition of the kernel; speed needs a GPU.
 """
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -50,6 +52,39 @@ def test_attention_under_a_mask_of_frames_equals_frames_one_after_the_other(mask
     expected = attend_framewise(Operands(query, key, value), per_frame, mask, None)
     ours = flex(query, key, value, mask, per_frame, None, kernel=flex_attention)
     torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_grids_of_many_sizes_share_few_compiled_kernels():
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, _inputs: list[torch.Tensor]) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    kernel = torch.compile(flex_attention, fullgraph=True, backend=backend)
+    for frames, rows, columns in ((4, 8, 10), (5, 7, 10), (7, 6, 11), (3, 8, 16), (2, 9, 16), (6, 10, 10)):
+        cell, bias = (frames, rows, columns), RelativeBias(2, (7, 10, 16))
+        x = torch.randn(1, frames * rows * columns, 2, 16)
+        mask = clip(FrameBlocks(size=2), frames)
+        flex(x, x, x, mask, rows * columns, bias.score_rule(cell), kernel=kernel)
+    assert len(graphs) <= 3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_the_compiled_kernel_equals_frames_one_after_the_other_on_a_gpu(dtype: torch.dtype):
+    generator = torch.Generator("cuda").manual_seed(0)
+    for frames, per_frame in ((5, 300), (7, 260), (9, 410)):
+        shape = (2, frames * per_frame, 2, 64)
+        tensors = torch.randn(3, *shape, generator=generator, device="cuda", dtype=dtype).requires_grad_()
+        mask, weights = clip(FrameBlocks(size=2), frames), torch.randn(shape, device="cuda", dtype=dtype)
+        ours = flex(*tensors, mask, per_frame, None)
+        theirs = attend_framewise(Operands(*tensors), per_frame, mask, None)
+        torch.testing.assert_close(ours, theirs, atol=2e-2, rtol=2e-2)
+        mine, expected = (torch.autograd.grad((out * weights).sum(), tensors)[0] for out in (ours, theirs))
+        torch.testing.assert_close(mine, expected, atol=5e-2, rtol=5e-2)
 
 
 @pytest.mark.parametrize("causal", [False, True])

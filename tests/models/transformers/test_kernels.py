@@ -68,6 +68,19 @@ def test_the_kernel_follows_from_the_task_and_what_is_installed(
     assert choose(task, installed) == kernel
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_kernel_chosen_on_a_gpu_equals_the_explicit_form():
+    generator = torch.Generator("cuda").manual_seed(0)
+    for groups, tokens, width in ((3, 500, 64), (70_000, 20, 72), (2, 300, 128)):
+        shape = (groups, tokens, 2, width)
+        query, key, value = torch.randn(3, *shape, generator=generator, device="cuda", dtype=BF16)
+        exact = explicit(query[:50], key[:50], value[:50], None)
+        torch.testing.assert_close(run_kernel(query, key, value)[:50], exact, atol=2e-2, rtol=2e-2)
+        ragged = run_ragged([(query, key, value), (query[:, :7], key[:, :7], value[:, :7])])
+        torch.testing.assert_close(ragged[0][:50], exact, atol=2e-2, rtol=2e-2)
+
+
 def test_a_choice_is_logged_once(caplog: pytest.LogCaptureFixture):
     kernels.announce.cache_clear()
     query, key, value = torch.randn(3, 2, 20, 2, 8)
