@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -54,6 +55,7 @@ def catalogue(*, twins: bool = False) -> list[Entry]:
     return [entry(name) for name in names() if twins or not name.endswith(TWIN)]
 
 
+@cache
 def entry(name: str) -> Entry:
     """One preset; building it takes a fraction of a second and no memory. Raises `ValueError` listing the names."""
     if name in PRESETS:
