@@ -95,7 +95,7 @@ def test_blending_hides_the_seams(codec, clip):
     assert blended < 0.4 * hard
 
 
-@pytest.mark.parametrize("frames", [1, 2, 3, 50])
+@pytest.mark.parametrize("frames", [1, 3])
 @torch.no_grad()
 def test_parts_in_time_and_single_samples_change_rounding_only(codec, clip, frames):
     tiling = Tiling(frames=frames, samples=1)
@@ -122,6 +122,7 @@ def largest_activation(codec, run):
 
 @torch.no_grad()
 def test_the_largest_activation_shrinks_with_tiles_parts_and_samples(codec, clip):
+    clip = clip[..., :48, :48]
     latents = codec.encode(clip)
     largest = {
         name: [
@@ -130,9 +131,9 @@ def test_the_largest_activation_shrinks_with_tiles_parts_and_samples(codec, clip
         ]
         for name, tiling in {
             "whole": None,
-            "tiles": Tiling(height=8, width=8, overlap=2),
+            "tiles": Tiling(height=6, width=6, overlap=2),
             "samples": Tiling(samples=1),
-            "all": Tiling(height=8, width=8, overlap=2, samples=1, frames=2),
+            "all": Tiling(height=6, width=6, overlap=2, samples=1, frames=2),
         }.items()
     }
     for whole, tiles, samples, everything in zip(*largest.values(), strict=True):
