@@ -1,6 +1,6 @@
-"""Where a token is, and when: sinusoids of scalars and the 2D table of a frame. Rotary phases are in `models.transformers.rotary`.
+"""Where a token is, and when: sinusoids of scalars and the 2D table of a frame.
 
-Angles are computed in float32 whatever the precision of the model.
+Rotary phases are in `models.transformers.rotary`. Angles are computed in float32 whatever the precision of the model.
 B batch, T H W token grid, D width.
 """
 
