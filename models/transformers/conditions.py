@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from models.positions import ScalarEmbedding
 from models.transformers.initialise import SpecialStart, zero
+from models.transformers.kinds import of_kind
 
 
 class Given(NamedTuple):
@@ -130,7 +131,10 @@ CONDITIONS: Mapping[str, Callable[..., nn.Module]] = {
 
 
 def build_conditions(config: Mapping[str, Mapping[str, int]], width: int) -> nn.ModuleDict:
-    """One module per name. Raises `ValueError` for a name that does not exist."""
-    if unknown := sorted(set(config) - set(CONDITIONS)):
-        raise ValueError(f"there is no condition {', '.join(unknown)}; conditions: {', '.join(CONDITIONS)}")
-    return nn.ModuleDict({name: CONDITIONS[name](width, **options) for name, options in config.items()})
+    """One module per name. Raises `ValueError` for a name or an option that does not exist."""
+    return nn.ModuleDict(
+        {
+            name: of_kind(CONDITIONS, {"kind": name, **options}, "condition", width)
+            for name, options in config.items()
+        }
+    )

@@ -52,15 +52,6 @@ class Window:
         return self.size[0] != 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Level:
-    """One resolution of a transformer: `depth` layers, each with one block per entry of `pattern`."""
-
-    depth: int
-    width: int
-    pattern: Mapping[str, Window]
-
-
 FRAME = Window(size=(1, None, None))
 TUBE = Window(size=(None, 1, 1))
 ALL = Window(size=(None, None, None))

@@ -148,6 +148,18 @@ def test_recomputed_activations_give_the_same_gradients(name: str):
         torch.testing.assert_close(recomputed, kept)
 
 
+@pytest.mark.parametrize("name", TWINS)
+@torch.inference_mode()
+def test_bfloat16_weights_give_the_float32_output_up_to_their_rounding(name: str):
+    torch.manual_seed(0)
+    model, data = preset(name).eval(), inputs(name)
+    for parameter in model.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.02)
+    exact = model(**data)
+    assert (model.bfloat16()(**data) - exact).norm() / exact.norm() < 0.04
+
+
 STACKABLE = [name for name in TWINS if PRESETS[name].video[0] > 1]
 
 
@@ -283,7 +295,7 @@ def test_a_checkpoint_of_another_preset_is_refused(tmp_path: Path):
 def test_unknown_presets_and_parts_are_errors_that_list_what_there_is():
     with pytest.raises(ValueError, match="stdit3-xl-2"):
         preset("stdit4")
-    with pytest.raises(ValueError, match="there is no condition speed; conditions: size"):
+    with pytest.raises(ValueError, match="there is no condition of kind 'speed'; kinds: size"):
         preset("hdvila-flat-tiny", conditions={"speed": {}})
     with pytest.raises(ValueError, match="qk_norm is 'batch'"):
         preset("hdvila-flat-tiny", qk_norm="batch")
