@@ -62,5 +62,5 @@ def test_a_class_per_sample_or_per_image_of_a_stack_is_a_row_of_the_table():
 
 
 def test_an_unknown_option_is_an_error():
-    with pytest.raises(ValueError, match="condition of kind 'class'.*count"):
+    with pytest.raises(ValueError, match=r"condition of kind 'class'.*count"):
         build_conditions({"class": {}}, WIDTH)
