@@ -1,10 +1,8 @@
-"""Where a token is, and when: sinusoids of scalars, the 2D table of a frame, rotary phases over frames.
+"""Where a token is, and when: sinusoids of scalars and the 2D table of a frame.
 
-Angles are computed in float32 whatever the precision of the model: phases in bfloat16 drift past some sixty frames.
-B batch, T H W token grid, D width, K head width.
+Rotary phases are in `models.transformers.rotary`. Angles are computed in float32 whatever the precision of the model.
+B batch, T H W token grid, D width.
 """
-
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -57,22 +55,3 @@ def frame_positions(grid: tuple[int, int], width: int, scale: Tensor) -> Tensor:
     shape = (len(scale), 1, rows, columns, width // 2)
     column, row = axis(columns)[:, None, None], axis(rows)[:, None, :, None]
     return torch.cat((column.expand(shape), row.expand(shape)), dim=-1)
-
-
-@lru_cache(maxsize=64)
-def rotary_phases(frames: int, head_width: int, device: torch.device) -> Tensor:
-    """(frames, 1, 1, 1, 1, K / 2) complex64: the turn of each pair of channels in each frame."""
-    with torch.inference_mode(False):  # a cached table must serve training too
-        times = torch.arange(frames, device=device, dtype=torch.float32)
-        angles = times[:, None] * inverse_wavelengths(head_width // 2, device)
-        return torch.polar(torch.ones_like(angles), angles).view(frames, 1, 1, 1, 1, -1)
-
-
-def rotate_in_time(x: Tensor) -> Tensor:
-    """x: (B, T, H, W, 2, heads, K) queries and keys -> the same, each pair of channels turned by its frame's phase.
-
-    RoFormer (arXiv 2104.09864), interleaved pairs: a score then depends on the difference of two frames only.
-    """
-    pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
-    turned = pairs * rotary_phases(x.shape[1], x.shape[-1], x.device)
-    return torch.view_as_real(turned).flatten(-2).to(x.dtype)

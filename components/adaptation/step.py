@@ -17,8 +17,8 @@ from components.denoiser.training import Start, train_stage
 from components.denoiser.weights import holds_pixart, read_image_model
 from components.errors import ContractError
 from components.report import Report
+from models.coverage import CoverageReport
 from models.transformers.convert import build, grow, image_config, pixart_to_ours
-from models.transformers.coverage import CoverageReport
 from models.transformers.video_transformer import STDIT_PATTERN, VideoTransformer
 
 Changes = dict[str, Any]  # keys of the transformer's configuration

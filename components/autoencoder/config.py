@@ -6,7 +6,11 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 
 from components.config import Section
 from components.training.config import LoopConfig
-from models.autoencoders.config import ImageAutoencoderConfig, TemporalAutoencoderConfig
+from models.autoencoders.config import (
+    CausalAutoencoderConfig,
+    ImageAutoencoderConfig,
+    TemporalAutoencoderConfig,
+)
 
 
 class FramesConfig(Section):
@@ -51,15 +55,24 @@ class TemporalStageConfig(TrainedOrTaken):
     """One of the three stages. `weights` is the published checkpoint of Open-Sora 1.2's video autoencoder.
 
     `target` is what must be reproduced: the 2D latents (stages 1 and 2) or the pixels (stage 3). `identity`
-    adds the L1 distance between the temporal latent and the 2D latent of single images (stage 1).
+    adds the L1 distance between the temporal latent and the 2D latent of single images (stage 1). A `model` with
+    `spatial_downsample` is a causal 3D autoencoder (W.A.L.T): it has no 2D part and learns from pixels.
     """
 
-    model: TemporalAutoencoderConfig | None = None  # stage 1 creates it, later stages load it
+    model: TemporalAutoencoderConfig | CausalAutoencoderConfig | None = (
+        None  # stage 1 creates it, later ones load it
+    )
     target: Literal["latents", "pixels"]
     identity: bool
     train_image_autoencoder: bool
     image_share: float = Field(ge=0, lt=1)  # share of steps that see single frames
     mixed_lengths: bool  # clip length uniform in 1..frames per step
+
+    @model_validator(mode="after")
+    def _a_causal_autoencoder_learns_from_pixels(self) -> Self:
+        if isinstance(self.model, CausalAutoencoderConfig) and self.target != "pixels":
+            raise ValueError("a causal 3D autoencoder has no 2D latents to reproduce; set target to pixels")
+        return self
 
 
 class AutoencoderConfig(Section):
@@ -76,6 +89,8 @@ class AutoencoderConfig(Section):
             return self
         if self.stage1.model is None:
             raise ValueError("stage1 builds the temporal autoencoder: give stage1.model, or stage1.weights")
+        if isinstance(self.stage1.model, CausalAutoencoderConfig):
+            return self
         wanted, given = self.stage1.model.latent_channels, self.image.model.latent_channels
         if self.image.weights is None and wanted != given:
             raise ValueError(f"stage1.model.latent_channels is {wanted}, and image.model makes {given}")

@@ -20,7 +20,7 @@ class AutoencoderProgram:
     """Trains an objective on clips of drawn lengths.
 
     A step sees single frames with probability `image_share`; otherwise clips of `frames` frames, or with
-    `mixed_lengths` of a length uniform in 1..frames.
+    `mixed_lengths` of a length uniform in 1..frames, shortened to one that the codec takes.
     """
 
     def __init__(
@@ -55,5 +55,6 @@ class AutoencoderProgram:
         if torch.rand((), generator=generator) < self.image_share:
             return 1
         if self.mixed_lengths:
-            return int(torch.randint(1, self.frames + 1, (), generator=generator))
+            drawn = int(torch.randint(1, self.frames + 1, (), generator=generator))
+            return self.objective.codec.geometry.longest_clip(drawn)
         return self.frames

@@ -72,5 +72,5 @@ def finish(codec: VideoCodec, clips: StageClips, paths: StagePaths, report: Repo
 
 def _write(codec: VideoCodec, folder: Path) -> None:
     with fresh_folder(folder) as partial:
-        codec.save(partial)
+        codec.save_pretrained(partial)
         write_json(partial / CONTRACT, codec.contract())

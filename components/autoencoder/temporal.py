@@ -1,7 +1,8 @@
 """Stages `autoencoder@stage1` to `@stage3`: the temporal autoencoder on the 2D one, each from the stage before.
 
 Open-Sora 1.2's course: reconstruct the 2D latents (stage 1 also keeps the latents of single images where they
-are), then the pixels, with the 2D autoencoder trained as well.
+are), then the pixels, with the 2D autoencoder trained as well. With a causal 3D `model` the same stages train that
+one on pixels, and the 2D autoencoder stays the image model's.
 """
 
 from pathlib import Path
@@ -18,6 +19,8 @@ from components.errors import UserError
 from components.report import Report
 from components.runtime import compute_device
 from models.autoencoders import load_autoencoder
+from models.autoencoders.causal3d import CausalAutoencoder
+from models.autoencoders.config import CausalAutoencoderConfig
 from models.autoencoders.image import ImageAutoencoder
 from models.autoencoders.open_sora import load_open_sora_vae
 from models.autoencoders.temporal import TemporalAutoencoder
@@ -28,7 +31,6 @@ def run(config: TemporalStageConfig, paths: StagePaths) -> Report:
     """Write the video autoencoder with the statistics of its latents."""
     stage = f"autoencoder@{paths.outputs['autoencoder'].name}"
     codec = _codec(config, paths).to(compute_device())
-    codec.image.requires_grad_(config.train_image_autoencoder)
     clips = StageClips.open(config.data, paths, seed=config.seed)
     program = AutoencoderProgram(
         _objective(codec, config),
@@ -44,14 +46,20 @@ def run(config: TemporalStageConfig, paths: StagePaths) -> Report:
     return finish(codec, clips, paths, Report(stage, metrics=metrics))
 
 
-def _objective(codec: VideoAutoencoder, config: TemporalStageConfig) -> PixelObjective | LatentObjective:
-    if config.target == "pixels":
-        return PixelObjective(codec, config.loss)
-    return LatentObjective(codec, config.loss, identity=config.identity)
+def _objective(
+    codec: VideoAutoencoder | CausalAutoencoder, config: TemporalStageConfig
+) -> PixelObjective | LatentObjective:
+    if isinstance(codec, VideoAutoencoder):
+        codec.image.requires_grad_(config.train_image_autoencoder)
+        if config.target == "latents":
+            return LatentObjective(codec, config.loss, identity=config.identity)
+    elif config.target == "latents":
+        raise UserError("a causal 3D autoencoder has no 2D latents to reproduce; set target to pixels")
+    return PixelObjective(codec, config.loss)
 
 
-def _codec(config: TemporalStageConfig, paths: StagePaths) -> VideoAutoencoder:
-    """The published video autoencoder, a new one on the 2D autoencoder, or the one of the stage before."""
+def _codec(config: TemporalStageConfig, paths: StagePaths) -> VideoAutoencoder | CausalAutoencoder:
+    """The published video autoencoder, a new one, or the one of the stage before."""
     try:
         if config.weights is not None:
             return load_open_sora_vae(paths.root / config.weights)
@@ -60,16 +68,22 @@ def _codec(config: TemporalStageConfig, paths: StagePaths) -> VideoAutoencoder:
         raise UserError(f"{paths.outputs['autoencoder'].name}: {error}") from None
 
 
-def _start(config: TemporalStageConfig, folder: Path) -> VideoAutoencoder:
+def _start(config: TemporalStageConfig, folder: Path) -> VideoAutoencoder | CausalAutoencoder:
     before = load_autoencoder(folder)
     if isinstance(before, ImageAutoencoder):
-        if config.model is None:
-            raise UserError(f"{folder} holds a 2D autoencoder only, and no `model` says how to build on it")
-        torch.manual_seed(config.seed)
-        return VideoAutoencoder(before, TemporalAutoencoder(config.model))
-    assert isinstance(before, VideoAutoencoder)  # load_autoencoder knows two kinds
-    if config.model not in (None, before.temporal.config):
-        raise UserError(
-            f"{folder} holds {before.temporal.config}, not the `model` asked for; leave `model` out"
-        )
+        return _new(config, before)
+    assert isinstance(before, VideoAutoencoder | CausalAutoencoder)  # load_autoencoder knows three kinds
+    current = before.temporal.config if isinstance(before, VideoAutoencoder) else before.config
+    if config.model not in (None, current):
+        raise UserError(f"{folder} holds {current}, not the `model` asked for; leave `model` out")
     return before
+
+
+def _new(config: TemporalStageConfig, image: ImageAutoencoder) -> VideoAutoencoder | CausalAutoencoder:
+    """A causal 3D autoencoder, which needs no 2D one, or a temporal autoencoder on the 2D one."""
+    if config.model is None:
+        raise UserError("the stage before made a 2D autoencoder only, and no `model` says how to build on it")
+    torch.manual_seed(config.seed)
+    if isinstance(config.model, CausalAutoencoderConfig):
+        return CausalAutoencoder(config.model)
+    return VideoAutoencoder(image, TemporalAutoencoder(config.model))

@@ -17,8 +17,8 @@ from components.report import Report
 from components.training.checkpoint import fingerprint_of, remove_checkpoints
 from components.training.loop import train
 from components.training.program import Program
+from models.coverage import CoverageReport
 from models.diffusion import FrameMasks, RectifiedFlow, Times
-from models.transformers.coverage import CoverageReport
 from models.transformers.video_transformer import VideoTransformer
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from models.diffusion.conditions import Conditions
-from models.diffusion.rectified_flow import Draw, RectifiedFlow
+from models.diffusion.rectified_flow import Draw
 from models.diffusion.times import MAX_TIME
 from models.generation.layout import Settings
 from models.generation.pipeline import TextToVideoPipeline
@@ -36,7 +36,7 @@ def validation_losses(
     difference of two models has far less spread than either loss.
     """
     times = interior_times(noise.shape[1])
-    flow = RectifiedFlow(pipeline.times)
+    flow = pipeline.flow
     total = np.zeros(len(latents))
     for index, time in enumerate(times):
         draw = Draw(noise[:, index].to(latents), torch.full((len(latents),), time, device=latents.device))

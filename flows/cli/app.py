@@ -8,7 +8,7 @@ from rich.console import Console
 
 from components.errors import UserError
 from components.runtime import prepare_services
-from flows.cli import doctor, generate, recipes, registry, run, services, status
+from flows.cli import catalogue, doctor, generate, recipes, registry, run, services, status
 
 HELP = """From a bucket of raw video to a promoted text-to-video model.
 
@@ -37,6 +37,7 @@ app.command("lineage")(registry.lineage)
 app.command("ui")(services.ui)
 app.command("doctor")(doctor.doctor)
 app.add_typer(recipes.app, name="recipes")
+app.add_typer(catalogue.app, name="models")
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ equal contract.
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.autoencoders.posterior import Posterior
+from models.autoencoders.posterior import LatentDistribution, Posterior
+from models.autoencoders.tiling import Tiling, chunks
 from models.shapes import LatentGeometry
 
 
@@ -24,7 +25,7 @@ class Reconstruction:
     """One training pass: what came out, and the latent it came from."""
 
     output: Tensor
-    posterior: Posterior
+    posterior: LatentDistribution
 
 
 class VideoCodec(nn.Module, ABC):
@@ -40,33 +41,86 @@ class VideoCodec(nn.Module, ABC):
         self.register_buffer("scale", torch.ones(geometry.channels))
 
     @abstractmethod
-    def posterior(self, frames: Tensor) -> Posterior:
-        """Posterior of the latents before normalisation."""
+    def moments(self, frames: Tensor) -> Tensor:
+        """(B, kC, t, h, w): what the distribution of the latents before normalisation is made of."""
 
     @abstractmethod
     def decode_raw(self, latents: Tensor, num_frames: int) -> Tensor:
         """Frames from latents before normalisation."""
 
     @abstractmethod
-    def save(self, folder: Path) -> None:
+    def save_pretrained(self, folder: Path) -> None:
         """Write a folder that `load_autoencoder` reads."""
 
-    def encode(self, frames: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Normalised latents: the posterior's mean, or a sample where a generator is given."""
+    def distribution(self, moments: Tensor) -> LatentDistribution:
+        """Where the latents lie before normalisation."""
+        return Posterior.from_moments(moments)
+
+    def moments_in_parts(self, frames: Tensor, latent_frames: int) -> Iterator[Tensor]:
+        """`moments` in parts of about `latent_frames`: whole chunks, which know nothing of each other."""
+        count = max(1, latent_frames // (self.geometry.chunk_latents or 1))
+        for part in chunks(frames, count * (self.geometry.chunk_frames or 1)):
+            yield self.moments(part)
+
+    def decode_raw_in_parts(self, latents: Tensor, num_frames: int, latent_frames: int) -> Iterator[Tensor]:
+        """`decode_raw` in parts of about `latent_frames`: whole chunks, which know nothing of each other."""
+        chunk = self.geometry.chunk_latents or 1
+        for part in chunks(latents, max(1, latent_frames // chunk) * chunk):
+            frames = min(num_frames, self.geometry.pixel_frames(part.shape[2]))
+            num_frames -= frames
+            yield self.decode_raw(part, frames)
+
+    def posterior(self, frames: Tensor, tiling: Tiling | None = None) -> LatentDistribution:
+        """Distribution of the latents before normalisation. Raises `ValueError` for frames it cannot take."""
         if frames.ndim != 5 or frames.shape[1] != 3:
             raise ValueError(f"frames must be (B, 3, T, H, W), not {tuple(frames.shape)}")
-        posterior = self.posterior(frames).normalised(_channels(self.shift), _channels(self.scale))
-        return posterior.latents(generator)
+        self.geometry.latent_shape(*frames.shape[2:])
+        if tiling is None:
+            return self.distribution(self.moments(frames))
+        in_parts, stride = tiling.frames, self.geometry.spatial_stride
 
-    def decode(self, latents: Tensor, num_frames: int) -> Tensor:
-        """Frames; not clamped. Raises `ValueError` where the latents are not those of `num_frames` frames."""
+        def moments(tile: Tensor) -> Tensor:
+            parts = (self.moments(tile),) if in_parts is None else self.moments_in_parts(tile, in_parts)
+            return torch.cat(tuple(parts), dim=2)
+
+        return self.distribution(tiling.run(frames, moments, scale_in=stride, scale_out=1))
+
+    def encode(
+        self, frames: Tensor, *, generator: torch.Generator | None = None, tiling: Tiling | None = None
+    ) -> Tensor:
+        """Normalised latents: the posterior's mean, or a sample where a generator is given.
+
+        `tiling` bounds the memory. Raises `ValueError` for a clip that the codec cannot take.
+        """
+        posterior = self.posterior(frames, tiling)
+        return posterior.normalised(_channels(self.shift), _channels(self.scale)).latents(generator)
+
+    def decode(self, latents: Tensor, num_frames: int, *, tiling: Tiling | None = None) -> Tensor:
+        """Frames; not clamped. `tiling` bounds the memory.
+
+        Raises `ValueError` where the latents are not those of `num_frames` frames.
+        """
         expected = (self.geometry.channels, self.geometry.latent_frames(num_frames))
         if latents.ndim != 5 or tuple(latents.shape[1:3]) != expected:
             raise ValueError(
                 f"latents of {num_frames} frames must be (B, {expected[0]}, {expected[1]}, h, w),"
                 f" not {tuple(latents.shape)}"
             )
-        return self.decode_raw(latents * _channels(self.scale) + _channels(self.shift), num_frames)
+        raw = self.denormalised(latents)
+        if tiling is None:
+            return self.decode_raw(raw, num_frames)
+        in_parts = tiling.frames
+
+        def pixels(tile: Tensor) -> Tensor:
+            if in_parts is None:
+                return self.decode_raw(tile, num_frames)
+            return torch.cat(tuple(self.decode_raw_in_parts(tile, num_frames, in_parts)), dim=2)
+
+        return tiling.run(raw, pixels, scale_in=1, scale_out=self.geometry.spatial_stride)
+
+    def denormalised(self, latents: Tensor) -> Tensor:
+        """Latents as they were before normalisation."""
+        return latents * _channels(self.scale) + _channels(self.shift)
 
     def set_statistics(self, shift: Sequence[float], scale: Sequence[float]) -> None:
         """Per-channel mean and standard deviation of the latents before normalisation."""

@@ -7,7 +7,6 @@ each), which saves the convolutions at full resolution; with three channels the 
 
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,10 +17,10 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from models.autoencoders.codec import Reconstruction, VideoCodec
 from models.autoencoders.config import ImageAutoencoderConfig
-from models.autoencoders.posterior import Posterior, start_quiet
+from models.autoencoders.folder import CONFIG, read_config, write_config
+from models.autoencoders.posterior import start_quiet
 from models.shapes import LatentGeometry
 
-CONFIG = "config.json"
 SPATIAL = "spatial"
 PIXELS_PER_PASS = 4 * 1280 * 720  # bounds the memory of a long clip: Open-Sora's 4 frames at 720p
 
@@ -89,11 +88,11 @@ class ImageAutoencoder(VideoCodec):
         codec.set_statistics([shift] * channels, [1 / factor] * channels)
         return codec
 
-    def posterior(self, frames: Tensor) -> Posterior:
+    def moments(self, frames: Tensor) -> Tensor:
         clips, length = frames.shape[0], frames.shape[2]
         images = rearrange(frames, "b c t h w -> (b t) c h w")
         moments = torch.cat([self._moments(part) for part in self._passes(images, 1)])
-        return Posterior.from_moments(rearrange(moments, "(b t) c h w -> b c t h w", b=clips, t=length))
+        return rearrange(moments, "(b t) c h w -> b c t h w", b=clips, t=length)
 
     def decode_raw(self, latents: Tensor, num_frames: int) -> Tensor:
         images = rearrange(latents, "b c t h w -> (b t) c h w")
@@ -106,16 +105,15 @@ class ImageAutoencoder(VideoCodec):
         posterior = self.posterior(frames)
         return Reconstruction(self.decode_raw(posterior.latents(generator), frames.shape[2]), posterior)
 
-    def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def save_pretrained(self, folder: Path) -> None:
         self.spatial.save_pretrained(folder / SPATIAL)
         spatial = json.loads((folder / SPATIAL / CONFIG).read_text())
         spatial.pop("_name_or_path", None)  # a path of this machine
         (folder / SPATIAL / CONFIG).write_text(json.dumps(spatial, indent=2, sort_keys=True) + "\n")
-        write_config(folder, self, {"image": self.statistics()})
+        write_config(folder, self, {**self.statistics(), "image": self.statistics()})
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def from_pretrained(cls, folder: Path) -> Self:
         from diffusers import AutoencoderKL
 
         codec = cls(AutoencoderKL.from_pretrained(folder / SPATIAL).float())
@@ -142,18 +140,3 @@ class ImageAutoencoder(VideoCodec):
         pixels = images.shape[-1] * images.shape[-2] * stride**2
         count = max(1, PIXELS_PER_PASS // pixels)
         return [images[start : start + count] for start in range(0, len(images), count)]
-
-
-def write_config(folder: Path, codec: VideoCodec, more: Mapping[str, Any] | None = None) -> None:
-    """`config.json`: which class the folder holds, its statistics, and what else that class needs."""
-    config = {"_class_name": type(codec).__name__, **codec.statistics(), **(more or {})}
-    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """`config.json` of a codec folder. Raises `ValueError` where there is none."""
-    path = folder / CONFIG
-    if not path.is_file():
-        raise ValueError(f"{folder} is no autoencoder folder: it has no {CONFIG}")
-    config: dict[str, Any] = json.loads(path.read_text())
-    return config

@@ -1,6 +1,7 @@
-"""The diagonal Gaussian that both autoencoders encode a clip to."""
+"""What an autoencoder encodes a clip to: a diagonal Gaussian, or a point."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,39 @@ def start_quiet(moments: nn.Conv2d | nn.Conv3d) -> None:
         moments.weight[channels:] = 0
         if moments.bias is not None:
             moments.bias[channels:] = INITIAL_LOGVAR
+
+
+class LatentDistribution(Protocol):
+    """Where a clip may lie in latent space."""
+
+    @property
+    def mean(self) -> Tensor:
+        """The most likely latents (B, C, t, h, w)."""
+
+    def latents(self, generator: torch.Generator | None) -> Tensor:
+        """The mean without a generator, a sample with one."""
+
+    def normalised(self, shift: Tensor, scale: Tensor) -> "LatentDistribution":
+        """The distribution of (z - shift) / scale."""
+
+    def kl(self) -> Tensor:
+        """(B,) divergence from the unit Gaussian in nats, summed over the elements of a sample."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """An autoencoder without a posterior, as in W.A.L.T: the latents themselves, and no divergence to pay."""
+
+    mean: Tensor
+
+    def latents(self, generator: torch.Generator | None) -> Tensor:  # noqa: ARG002 (there is nothing to draw)
+        return self.mean
+
+    def normalised(self, shift: Tensor, scale: Tensor) -> "Point":
+        return Point((self.mean - shift) / scale)
+
+    def kl(self) -> Tensor:
+        return self.mean.new_zeros(len(self.mean), dtype=torch.float32)
 
 
 @dataclass(frozen=True)

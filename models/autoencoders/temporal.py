@@ -7,7 +7,6 @@ GroupNorm averages over the frames of a chunk, as in the published model: inside
 later frames, the convolutions do not.
 """
 
-import json
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -20,11 +19,11 @@ from torch.nn import functional
 from models.autoencoders.causal_conv import CausalConv3d, TimeUpsample, residual_blocks
 from models.autoencoders.codec import Reconstruction
 from models.autoencoders.config import TemporalAutoencoderConfig
+from models.autoencoders.folder import read_config, save_weights, tuples, write_config
 from models.autoencoders.posterior import Posterior, start_quiet
+from models.autoencoders.tiling import chunks
+from models.checkpoint import load_weights
 from models.shapes import LatentGeometry
-
-CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
 
 
 class TemporalEncoder(nn.Module):
@@ -99,17 +98,21 @@ class TemporalAutoencoder(nn.Module):
         self.decoder = TemporalDecoder(config)
         start_quiet(self.quant_conv.conv)
 
+    def moments(self, latents_2d: Tensor) -> Tensor:
+        """(B, 2C, t, h, w), chunk by chunk."""
+        parts = chunks(latents_2d, self.config.chunk_frames)
+        return torch.cat([self._moments(part) for part in parts], dim=2)
+
     def posterior(self, latents_2d: Tensor) -> Posterior:
-        """Posterior of the temporal latents, chunk by chunk."""
-        chunks = _chunks(latents_2d, self.config.chunk_frames)
-        return Posterior.from_moments(torch.cat([self._moments(chunk) for chunk in chunks], dim=2))
+        """Posterior of the temporal latents."""
+        return Posterior.from_moments(self.moments(latents_2d))
 
     def decode(self, latents: Tensor, num_frames: int) -> Tensor:
         """2D latents of `num_frames` frames."""
         chunk_frames = self.config.chunk_frames
         chunk_latents = -(-chunk_frames // self.config.temporal_stride)
         decoded = []
-        for index, chunk in enumerate(_chunks(latents, chunk_latents)):
+        for index, chunk in enumerate(chunks(latents, chunk_latents)):
             frames = min(chunk_frames, num_frames - index * chunk_frames)
             clip: Tensor = self.decoder(self.post_quant_conv(chunk))
             decoded.append(clip[:, :, clip.shape[2] - frames :])  # the padding lies in front
@@ -120,36 +123,23 @@ class TemporalAutoencoder(nn.Module):
         posterior = self.posterior(latents_2d)
         return Reconstruction(self.decode(posterior.latents(generator), latents_2d.shape[2]), posterior)
 
-    def save(self, folder: Path) -> None:
-        from safetensors.torch import save_file
-
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-        save_file(tensors, folder / WEIGHTS)
-        config = {"_class_name": type(self).__name__, **asdict(self.config)}
-        (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    def save_pretrained(self, folder: Path) -> None:
+        save_weights(self, folder)
+        write_config(folder, self, asdict(self.config))
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        from safetensors.torch import load_file
-
-        values = json.loads((folder / CONFIG).read_text())
-        del values["_class_name"]
-        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-        model = cls(TemporalAutoencoderConfig(**{**values, **lists}))
-        model.load_state_dict(load_file(folder / WEIGHTS))
-        return model.float()
+    def from_pretrained(cls, folder: Path) -> Self:
+        config = TemporalAutoencoderConfig(**tuples(read_config(folder)))
+        with torch.device("meta"):
+            model = cls(config)
+        load_weights(model, folder, dtype=torch.float32)
+        return model
 
     def _moments(self, chunk: Tensor) -> Tensor:
         """(B, C, T, h, w) with T up to `chunk_frames` -> (B, 2C, ceil(T / stride), h, w)."""
         padding = -chunk.shape[2] % self.config.temporal_stride
         moments: Tensor = self.quant_conv(self.encoder(functional.pad(chunk, (0, 0, 0, 0, padding, 0))))
         return moments
-
-
-def _chunks(clip: Tensor, frames: int) -> list[Tensor]:
-    """Cut (B, C, T, h, w) in time; the last chunk may be shorter."""
-    return [clip[:, :, start : start + frames] for start in range(0, clip.shape[2], frames)]
 
 
 def temporal_geometry(image: LatentGeometry, config: TemporalAutoencoderConfig) -> LatentGeometry:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from models.autoencoders.codec import Reconstruction, VideoCodec
-from models.autoencoders.image import ImageAutoencoder, read_config, write_config
-from models.autoencoders.posterior import Posterior
+from models.autoencoders.config import VideoAutoencoderConfig
+from models.autoencoders.folder import read_config, write_config
+from models.autoencoders.image import ImageAutoencoder
 from models.autoencoders.temporal import TemporalAutoencoder, temporal_geometry
 
 TEMPORAL = "temporal"
@@ -26,8 +27,13 @@ class VideoAutoencoder(VideoCodec):
         self.image = image
         self.temporal = temporal
 
-    def posterior(self, frames: Tensor) -> Posterior:
-        return self.temporal.posterior(self.image.encode(frames))
+    @classmethod
+    def build(cls, config: VideoAutoencoderConfig) -> Self:
+        """A new model with random weights."""
+        return cls(ImageAutoencoder.build(config.image), TemporalAutoencoder(config.temporal))
+
+    def moments(self, frames: Tensor) -> Tensor:
+        return self.temporal.moments(self.image.encode(frames))
 
     def decode_raw(self, latents: Tensor, num_frames: int) -> Tensor:
         return self.image.decode(self.temporal.decode(latents, num_frames), num_frames)
@@ -38,13 +44,14 @@ class VideoAutoencoder(VideoCodec):
         output = self.decode_raw(posterior.latents(generator), frames.shape[2])
         return Reconstruction(output, posterior)
 
-    def save(self, folder: Path) -> None:
-        self.image.save(folder)
-        self.temporal.save(folder / TEMPORAL)
-        write_config(folder, self, {"image": self.image.statistics()})
+    def save_pretrained(self, folder: Path) -> None:
+        self.image.save_pretrained(folder)
+        self.temporal.save_pretrained(folder / TEMPORAL)
+        write_config(folder, self, {**self.statistics(), "image": self.image.statistics()})
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        codec = cls(ImageAutoencoder.load(folder), TemporalAutoencoder.load(folder / TEMPORAL))
+    def from_pretrained(cls, folder: Path) -> Self:
+        temporal = TemporalAutoencoder.from_pretrained(folder / TEMPORAL)
+        codec = cls(ImageAutoencoder.from_pretrained(folder), temporal)
         codec.set_statistics(**{name: read_config(folder)[name] for name in ("shift", "scale")})
         return codec

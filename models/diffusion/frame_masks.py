@@ -5,6 +5,7 @@ text-to-video. Names and shares are those of Open-Sora 1.2; its code fails on cl
 frames, here every strategy holds from one frame on.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -66,6 +67,38 @@ class FrameMasks:
                 return str(name)
             point -= share
         return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramePrediction:
+    """The first latent frames are given to a share of the samples, as in W.A.L.T: one of them, or more.
+
+    One stands for an image that a video starts with, two for the five pixel frames that continue a video.
+    """
+
+    probability: float = 0.5  # not published, a choice
+    longest: int = 2  # each length from 1 to this is equally likely
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"probability must be in 0..1, not {self.probability}")
+        if self.longest < 1:
+            raise ValueError(f"longest must be at least 1 latent frame, not {self.longest}")
+
+    @property
+    def any(self) -> bool:
+        """True if some samples are masked at all."""
+        return self.probability > 0
+
+    def draw(self, batch: int, latent_frames: int, generator: Generator) -> Tensor:
+        """As `FrameMasks.draw`: (batch, latent_frames) bool, True is generated; never all of them given."""
+        rows = [self._row(latent_frames, generator) for _ in range(batch)]
+        return torch.stack(rows)
+
+    def _row(self, frames: int, generator: Generator) -> Tensor:
+        given = _uniform(generator) < self.probability
+        length = min(_integer(1, self.longest, generator), frames - 1)
+        return ~_run(frames, 0, length if given else 0)
 
 
 class Strategy(Protocol):
@@ -139,4 +172,56 @@ STRATEGIES: dict[str, Strategy] = {
     "image_head": _head(ONE),
     "image_tail": _tail(ONE),
     "image_head_tail": _both_ends(ONE),
+}
+
+_STAGE_1_AND_2 = FrameMasks(
+    random=0.05,
+    interpolate=0.005,
+    quarter_random=0.005,
+    quarter_head=0.005,
+    quarter_tail=0.005,
+    quarter_head_tail=0.005,
+    image_random=0.025,
+    image_head=0.05,
+    image_tail=0.025,
+    image_head_tail=0.025,
+)
+# the shares of the training stages of Open-Sora 1.2; "stage2_july" is the revision of July 2024
+PUBLISHED: Mapping[str, FrameMasks] = {
+    "adapt": FrameMasks(
+        random=0.2,
+        interpolate=0.01,
+        quarter_random=0.01,
+        quarter_head=0.01,
+        quarter_tail=0.01,
+        quarter_head_tail=0.01,
+        image_random=0.05,
+        image_head=0.1,
+        image_tail=0.05,
+        image_head_tail=0.05,
+    ),
+    "stage1": _STAGE_1_AND_2,
+    "stage2": _STAGE_1_AND_2,
+    "stage2_july": FrameMasks(
+        random=0.005,
+        interpolate=0.002,
+        quarter_random=0.007,
+        quarter_head=0.002,
+        quarter_tail=0.002,
+        quarter_head_tail=0.002,
+        image_head=0.22,
+        image_tail=0.005,
+        image_head_tail=0.005,
+    ),
+    "stage3": FrameMasks(
+        random=0.01,
+        interpolate=0.002,
+        quarter_random=0.002,
+        quarter_head=0.002,
+        quarter_tail=0.002,
+        quarter_head_tail=0.002,
+        image_head=0.22,
+        image_tail=0.005,
+        image_head_tail=0.005,
+    ),
 }

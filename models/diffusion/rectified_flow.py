@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Generator, Tensor
 
-from models.diffusion.conditions import Conditions, Denoiser, predict
+from models.diffusion.conditions import Conditions, Denoiser, Progress, predict
+from models.diffusion.guidance import Guided
+from models.diffusion.samplers import Reference, sample_euler
 from models.diffusion.times import MAX_TIME, Times
 
 
@@ -21,6 +23,7 @@ class Draw:
 
     noise: Tensor  # (B, C, T, H, W)
     times: Tensor  # (B,) in [0, 1000]
+    estimated: Tensor | None = None  # (B,) bool: samples that see an estimate (self-conditioning)
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,19 @@ class RectifiedFlow:
         velocity = predict(model, noisy, draw.times, conditions, frame_mask)
         error = (velocity.float() - self.target(latents, draw.noise).float()).square()
         return mean_over_generated(error, frame_mask)
+
+    def sample(
+        self,
+        guided: Guided,
+        noise: Tensor,
+        steps: int,
+        *,
+        reference: Reference | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Latents from `noise` (B, C, T, H, W) in Euler steps, at the times of training for the guided size."""
+        times = self.times.schedule(steps, guided.conditions.size, latent_frames=noise.shape[2])
+        return sample_euler(guided, noise, times, reference=reference, progress=progress)
 
 
 def mean_over_generated(error: Tensor, frame_mask: Tensor | None) -> Tensor:

@@ -24,6 +24,19 @@ class Reference:
     latents: Tensor  # (B, C, T, H, W); frames of strength 1 are not read
     strength: Tensor
 
+    def check(self, noise: Tensor) -> None:
+        """Raises `ValueError` where it does not fit latents of the shape of `noise` (B, C, T, H, W)."""
+        expected = (noise.shape[0], noise.shape[2])
+        if self.strength.shape != expected:
+            raise ValueError(
+                f"strength must be (batch, latent frames) = {expected}, not {tuple(self.strength.shape)}"
+            )
+        if self.latents.shape != noise.shape:
+            raise ValueError(
+                f"given latents are {tuple(self.latents.shape)} and the noise is {tuple(noise.shape)};"
+                " place the given frames in latents of the whole clip"
+            )
+
 
 def sample_euler(
     velocity: Velocity,
@@ -57,11 +70,7 @@ class _Frames:
     """Which frames move at a time. An edited frame receives its own part of the starting noise."""
 
     def __init__(self, reference: Reference, noise: Tensor) -> None:
-        if reference.strength.shape != (noise.shape[0], noise.shape[2]):
-            raise ValueError(
-                f"strength must be (batch, latent frames) = {(noise.shape[0], noise.shape[2])},"
-                f" not {tuple(reference.strength.shape)}"
-            )
+        reference.check(noise)
         self.reference = reference
         self.noise = noise
         self.strength = reference.strength.to(noise.device)

@@ -9,24 +9,32 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
+from models.diffusion.channels import InputChannels
+from models.diffusion.schedules import NoiseSchedule
 from models.diffusion.times import Times
+from models.diffusion.v_prediction import VPrediction
 
 INDEX = "model_index.json"
 DEFAULTS = "generation_config.json"
 TRANSFORMER, CODEC, TEXT, SCHEDULER = "transformer", "vae", "text_encoder", "scheduler"
 SCHEDULER_CONFIG = "scheduler_config.json"
+FLOW, V_PREDICTION = "RectifiedFlow", "VPrediction"  # what the scheduler's file says it is
 PIPELINE_CLASS = "TextToVideoPipeline"
 PARTS = {
     TRANSFORMER: ["models.transformers.video_transformer", "VideoTransformer"],
     CODEC: ["models.autoencoders", "VideoCodec"],
     TEXT: ["models.text", "TextEncoder"],
-    SCHEDULER: ["models.diffusion", "RectifiedFlow"],
+    SCHEDULER: ["models.diffusion", FLOW],
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What to generate. Sizes in pixels; `steps` of the sampler; guidance 1 is none; `num_frames` 1 is an image."""
+    """What to generate. Sizes in pixels; `steps` of the sampler; guidance 1 is none; `num_frames` 1 is an image.
+
+    `guidance_rescale` in 0..1 pulls the guided prediction back to the spread of the conditional one (0.7 is usual with
+    zero terminal SNR). A `guidance_power` above 0 lets the guidance grow from 1 to its scale (`PowerCosine`).
+    """
 
     height: int
     width: int
@@ -34,6 +42,8 @@ class Settings:
     fps: float
     steps: int
     guidance_scale: float
+    guidance_rescale: float = 0.0
+    guidance_power: float = 0.0
     negative_prompt: str = ""  # empty: the model's own null caption
     seed: int = 0  # sample i starts from noise of seed + i, in whatever batches they are made
 
@@ -47,18 +57,25 @@ class Changes(TypedDict, total=False):
     fps: float
     steps: int
     guidance_scale: float
+    guidance_rescale: float
+    guidance_power: float
     negative_prompt: str
     seed: int
 
 
-def write_settings(folder: Path, times: Times, settings: Settings) -> None:
-    """Index, scheduler and default settings of a pipeline whose parts are put in `folder` by the caller."""
-    _write(folder / INDEX, {"_class_name": PIPELINE_CLASS, **PARTS})
-    _write(folder / SCHEDULER / SCHEDULER_CONFIG, {"_class_name": "RectifiedFlow", **asdict(times)})
+def write_settings(folder: Path, times: Times | VPrediction, settings: Settings) -> None:
+    """Index, scheduler and default settings of a pipeline whose parts are put in `folder` by the caller.
+
+    `times` are those of rectified flow; v-prediction has its own and is written whole.
+    """
+    kind = FLOW if isinstance(times, Times) else V_PREDICTION
+    index = {"_class_name": PIPELINE_CLASS, **PARTS, SCHEDULER: ["models.diffusion", kind]}
+    _write(folder / INDEX, index)
+    _write(folder / SCHEDULER / SCHEDULER_CONFIG, {"_class_name": kind, **asdict(times)})
     _write(folder / DEFAULTS, asdict(settings))
 
 
-def read_settings(folder: Path) -> tuple[Times, Settings]:
+def read_settings(folder: Path) -> tuple[Times | VPrediction, Settings]:
     """What `write_settings` wrote. Raises `ValueError` where the folder is not a whole pipeline."""
     index = _read(folder / INDEX)
     if index.get("_class_name") != PIPELINE_CLASS:
@@ -66,9 +83,22 @@ def read_settings(folder: Path) -> tuple[Times, Settings]:
     missing = [part for part in PARTS if not (folder / part).is_dir()]
     if missing:
         raise ValueError(f"{folder} has no {', '.join(missing)}: the pipeline is not whole, package it again")
-    scheduler = _read(folder / SCHEDULER / SCHEDULER_CONFIG)
-    times = Times(**{name: value for name, value in scheduler.items() if not name.startswith("_")})
-    return times, Settings(**_read(folder / DEFAULTS))
+    return _times_of(folder / SCHEDULER / SCHEDULER_CONFIG), Settings(**_read(folder / DEFAULTS))
+
+
+def _times_of(path: Path) -> Times | VPrediction:
+    config = _read(path)
+    kind = config.get("_class_name", FLOW)
+    values = {name: value for name, value in config.items() if not name.startswith("_")}
+    if kind == FLOW:
+        return Times(**values)
+    if kind == V_PREDICTION:
+        parts = {
+            "schedule": NoiseSchedule(**values["schedule"]),
+            "channels": InputChannels(**values["channels"]),
+        }
+        return VPrediction(**{**values, **parts})
+    raise ValueError(f"{path} is of a {kind}; this pipeline samples with {FLOW} or {V_PREDICTION}")
 
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:

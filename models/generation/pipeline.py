@@ -1,5 +1,8 @@
 """Text to video, or to a still image: prompts through encoder, sampler and autoencoder to pixels.
 
+The first frames may be given: one of them makes image-to-video, the last ones of a video make its continuation
+(`models.generation.extension`).
+
 B samples, C channels, T H W pixels, t h w latents.
 """
 
@@ -16,10 +19,13 @@ from torch import Generator, Tensor
 from models.autoencoders import load_autoencoder
 from models.autoencoders.codec import VideoCodec
 from models.diffusion.conditions import IMAGE_FPS, Conditions, Progress
-from models.diffusion.guidance import Guided
-from models.diffusion.samplers import sample_euler
+from models.diffusion.guidance import Guided, PowerCosine
+from models.diffusion.rectified_flow import RectifiedFlow
+from models.diffusion.samplers import Reference
 from models.diffusion.times import Times
+from models.diffusion.v_prediction import VPrediction
 from models.generation import layout
+from models.generation.given import from_pixels, reference_of
 from models.generation.layout import Changes, Settings
 from models.text import TextEncoder
 from models.transformers.video_transformer import VideoTransformer
@@ -36,14 +42,18 @@ class TextToVideoPipeline:
         transformer: VideoTransformer,
         codec: VideoCodec,
         text_encoder: TextEncoder,
-        times: Times,
+        times: Times | VPrediction,
         defaults: Settings,
     ) -> None:
-        """Raises `ValueError` if the parts do not belong together."""
+        """`times`: of rectified flow, or v-prediction, which has its own.
+
+        Raises `ValueError` if the parts do not belong together.
+        """
         self.transformer = transformer.eval()
         self.codec = codec.eval()
         self.text_encoder = text_encoder
         self.times = times
+        self.objective = RectifiedFlow(times) if isinstance(times, Times) else times
         self.defaults = defaults
         self.dtype = torch.float32
         self._check_parts()
@@ -69,7 +79,7 @@ class TextToVideoPipeline:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.transformer.save_pretrained(folder / layout.TRANSFORMER)
-        self.codec.save(folder / layout.CODEC)
+        self.codec.save_pretrained(folder / layout.CODEC)
         self.text_encoder.save_pretrained(folder / layout.TEXT)
         layout.write_settings(folder, self.times, self.defaults)
 
@@ -88,6 +98,15 @@ class TextToVideoPipeline:
         return next(self.codec.buffers()).device
 
     @property
+    def flow(self) -> RectifiedFlow:
+        """The objective, where it is rectified flow. Raises `ValueError` where it is not."""
+        if not isinstance(self.objective, RectifiedFlow):
+            raise ValueError(
+                f"this pipeline was trained with {type(self.objective).__name__}, not with a flow"
+            )
+        return self.objective
+
+    @property
     def multiple(self) -> tuple[int, int]:
         """Pixels that height and width must be a multiple of: spatial stride times patch."""
         _, height, width = self.transformer.config.patch
@@ -99,25 +118,29 @@ class TextToVideoPipeline:
         self,
         prompts: Sequence[str],
         *,
+        given: NDArray[np.uint8] | None = None,
         batch: int = 8,
         progress: Progress | None = None,
         **changes: Unpack[Changes],
     ) -> NDArray[np.uint8]:
         """Videos (B, T, H, W, 3), one per prompt, by the pipeline's settings with `changes` over them.
 
-        `batch` samples are made at a time and do not influence one another. `progress` is called with steps
-        done and steps in all. Raises `ValueError` before any work where a size does not fit the model.
+        `given` (B or 1, F, H, W, 3) are the first frames of each video, which it keeps: F = 1 animates an
+        image. `batch` samples are made at a time and do not influence one another. `progress` is called with
+        steps done and steps in all. Raises `ValueError` before any work where a size does not fit the model.
         """
         settings = replace(self.defaults, **changes)
         self.check(prompts, settings)
+        frames = from_pixels(given, len(prompts), settings, self.codec.geometry)
         starts = range(0, len(prompts), batch)
         videos = []
         for index, start in enumerate(starts):
-            report = _part_of(progress, index, len(starts))
+            report = part_of(progress, index, len(starts))
             part = prompts[start : start + batch]
             here = replace(settings, seed=settings.seed + start)
+            known = None if frames is None else frames[start : start + batch]
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                videos.append(self._generate(part, here, report))
+                videos.append(self._generate(part, here, known, report))
         return np.concatenate(videos)
 
     def check(self, prompts: Sequence[str], settings: Settings) -> None:
@@ -142,6 +165,10 @@ class TextToVideoPipeline:
         for name in ("fps", "steps"):
             if not getattr(settings, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(settings, name)}")
+        if not 0 <= settings.guidance_rescale <= 1:
+            raise ValueError(f"guidance_rescale is a share in 0..1, not {settings.guidance_rescale}")
+        if settings.guidance_power < 0:
+            raise ValueError(f"guidance_power must be 0 (constant) or more, not {settings.guidance_power}")
 
     def conditions(self, prompts: Sequence[str], settings: Settings) -> tuple[Conditions, Conditions]:
         """What the transformer is told with each prompt, and instead of it.
@@ -176,20 +203,41 @@ class TextToVideoPipeline:
         ]
         return torch.stack(rows).to(self.device)
 
-    def _generate(
-        self, prompts: Sequence[str], settings: Settings, progress: Progress | None
-    ) -> NDArray[np.uint8]:
+    def guided(self, prompts: Sequence[str], settings: Settings) -> Guided:
+        """The transformer with the conditions of the prompts and the guidance of the settings bound."""
         told, null = self.conditions(prompts, settings)
+        scale = settings.guidance_scale
+        power = settings.guidance_power
+        return Guided(
+            self.transformer,
+            told,
+            null,
+            PowerCosine(scale, power) if power and scale != 1 else scale,
+            settings.guidance_rescale,
+        )
+
+    def _generate(
+        self,
+        prompts: Sequence[str],
+        settings: Settings,
+        given: Tensor | None,
+        progress: Progress | None,
+    ) -> NDArray[np.uint8]:
         noise = self.noise(len(prompts), settings)
-        times = self.times.schedule(settings.steps, told.size, latent_frames=noise.shape[2])
-        guided = Guided(self.transformer, told, null, settings.guidance_scale)
-        latents = sample_euler(guided, noise, times, progress=progress)
+        reference: Reference | None = None
+        if given is not None:
+            reference = reference_of(self.codec.encode(given.to(self.device)), noise)
+        guided = self.guided(prompts, settings)
+        latents = self.objective.sample(guided, noise, settings.steps, reference=reference, progress=progress)
         return to_pixels(self.codec.decode(latents, settings.num_frames))
 
     def _check_parts(self) -> None:
         config = self.transformer.config
+        channels = self.codec.geometry.channels
+        if isinstance(self.objective, VPrediction):
+            channels = self.objective.channels.count(channels)
         pairs: dict[str, tuple[Any, Any]] = {
-            "latent channels: transformer, autoencoder": (config.in_channels, self.codec.geometry.channels),
+            "latent channels: transformer, autoencoder": (config.in_channels, channels),
             "text width: transformer, encoder": (config.caption_channels, self.text_encoder.width),
         }
         for what, (expected, found) in pairs.items():
@@ -209,7 +257,7 @@ def to_pixels(frames: Tensor) -> NDArray[np.uint8]:
     return pixels
 
 
-def _part_of(progress: Progress | None, part: int, parts: int) -> Progress | None:
+def part_of(progress: Progress | None, part: int, parts: int) -> Progress | None:
     """Progress of one of several equal parts, counted over all of them."""
     if progress is None:
         return None

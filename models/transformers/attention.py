@@ -1,167 +1,227 @@
-"""Self-attention in windows, and the one place where the attention kernel is chosen.
+"""Self-attention in windows: grouping tokens, giving each group its mask and bias, and handing it to a kernel.
 
-A kernel takes queries (G, N, heads, K), keys and values (G, M, heads, K) and a bias that is added to the scores,
-broadcastable to (G, heads, N, M), or None; it returns (G, N, heads, K). G counts independent groups of tokens.
-B batch, T H W token grid, D width, K head width.
+A mask is a matter of frames and a bias one of offsets. Both become tables of scores only in windows of few tokens;
+larger ones run under a rule in FlexAttention, or one frame after the other without any mask.
+B batch, T H W token grid, S frames that are looked at, D width, K head width, G groups of N tokens.
 """
 
-import logging
-from collections.abc import Callable, Iterator
-from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Any
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from models.positions import rotate_in_time
-from models.transformers.normalise import rms_norm
-from models.transformers.windows import Partition, Window, group, partition, score_bias, ungroup
+from models.transformers.causal import (
+    FRAME_BY_FRAME,
+    FrameBlocks,
+    FrameMask,
+    History,
+    Place,
+    WholeClip,
+    frame_mask,
+    rows_alike,
+)
+from models.transformers.flex import flex
+from models.transformers.kernels import choose_for, run_kernel, run_ragged
+from models.transformers.relative_bias import RelativeBias
+from models.transformers.windows import UNSEEN, Cells, Grid, Window, cells, group, join, split, ungroup
 
-log = logging.getLogger(__name__)
-
-Kernel = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
-# CPU, bfloat16, training: time of the explicit form over SDPA is 0.2 at 80 tokens, 0.6 at 320 and 1.2 at 1280
-EXPLICIT_TOKENS = 512
-SHORT_TOKENS = 8  # CPU: up to here the fixed cost per row of SDPA is the larger part
-MAX_GROUPS = 65_535  # the grid of a CUDA kernel ends there
-FRAMEWISE_TOKENS = 1024  # a causal window with more tokens runs frame by frame instead of under a mask
-
-
-def explicit(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-    """softmax(Q K^T / sqrt(K) + bias) V, with the scores in memory."""
-    groups, _, heads, width = query.shape
-    query, key, value = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
-    if bias is None:
-        scores = torch.baddbmm(query.new_empty(1), query, key.mT, beta=0, alpha=width**-0.5)
-    else:
-        rows = bias.to(query.dtype).expand(groups, heads, -1, -1).flatten(0, 1)
-        scores = torch.baddbmm(rows, query, key.mT, alpha=width**-0.5)
-    weights = scores.softmax(dim=-1, dtype=torch.float32).to(value.dtype)
-    out = torch.bmm(weights, value)
-    return out.view(groups, heads, -1, width).transpose(1, 2)
+DENSE_TOKENS = 1024  # scores of more tokens get no table for their mask
+WHOLE_CLIP = WholeClip()
 
 
-def sdpa(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-    """PyTorch's scaled_dot_product_attention, in as many launches as its limit on groups needs."""
-    if len(query) > MAX_GROUPS:
-        return torch.cat([sdpa(*launch) for launch in launches(query, key, value, bias)])
-    query, key, value = (x.transpose(1, 2) for x in (query, key, value))
-    mask = None if bias is None else bias.to(query.dtype)
-    return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2)
+class Operands(NamedTuple):
+    """Queries, keys and values: of a grid (B, T, H, W, heads, K), or of its windows of one size (G, N, heads, K)."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
 
 
-def launches(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None
-) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
-    """The operands cut into what one launch takes; a bias shared by all groups is shared by all launches."""
-    for start in range(0, len(query), MAX_GROUPS):
-        cut = slice(start, start + MAX_GROUPS)
-        yield query[cut], key[cut], value[cut], bias if bias is None or len(bias) == 1 else bias[cut]
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    window: Window,
+    *,
+    mask: FrameMask | None = None,
+    bias: RelativeBias | None = None,
+) -> Tensor:
+    """query: (B, T, H, W, heads, K), key and value: (B, S, H, W, heads, K), positions already applied -> as query.
 
-
-def flash(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-    """FlashAttention 3 or 2, whichever is installed; it knows no bias."""
-    assert bias is None
-    out = flash_function()(query, key, value)
-    attended: Tensor = out[0] if isinstance(out, tuple) else out
-    return attended
-
-
-@cache
-def flash_function() -> Any:
-    """`flash_attn_func` of FlashAttention 3, else of 2, else None."""
-    for module in ("flash_attn_interface", "flash_attn"):
-        if find_spec(module):
-            return import_module(module).flash_attn_func
-    return None
-
-
-def choose_kernel(query: Tensor, key: Tensor, bias: Tensor | None) -> Kernel:
-    """The fastest kernel for these tensors, as measured."""
-    tokens = max(query.shape[1], key.shape[1])
-    if query.device.type == "cpu":
-        half_and_learning = query.dtype != torch.float32 and torch.is_grad_enabled() and query.requires_grad
-        kernel = explicit if tokens <= (EXPLICIT_TOKENS if half_and_learning else SHORT_TOKENS) else sdpa
-    elif bias is None and query.dtype in (torch.float16, torch.bfloat16) and flash_function():
-        kernel = flash
-    else:
-        kernel = sdpa
-    announce(kernel.__name__, query.device.type, query.dtype, bias is not None)
-    return kernel
-
-
-@cache
-def announce(kernel: str, device: str, dtype: torch.dtype, biased: bool) -> None:
-    """Say a choice of kernel once per process."""
-    log.info("attention on %s in %s%s: %s", device, dtype, " with a mask" if biased else "", kernel)
-
-
-def run_kernel(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Attention of queries (G, N, heads, K) over keys and values (G, M, heads, K) by the chosen kernel."""
-    with torch.autocast(query.device.type, enabled=False):  # the operands have the precision wanted already
-        return choose_kernel(query, key, bias)(query, key, value, bias)
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, window: Window) -> Tensor:
-    """query, key, value: (B, T, H, W, heads, K), positions already applied -> the same shape.
-
-    Raises `ValueError` where the pattern would need a mask too large for memory.
+    `mask`: which of the T frames see which of the S; None: what the window says. Raises `ValueError` where the window
+    does not hold all frames that a mask speaks of, and where a bias would be too large for memory.
     """
-    batch, *axes = query.shape[:4]
-    grid = (axes[0], axes[1], axes[2])
-    part = partition(window, grid)
-    query, key, value = (group(x, part) for x in (query, key, value))
-    if part.exact and window.causal and part.tokens > FRAMEWISE_TOKENS:
-        out = attend_framewise(query, key, value, part)
-    elif part.exact and not window.causal:
-        out = run_kernel(query, key, value)
+    check(query, key, window, mask, bias)
+    mine, theirs = cells(window, grid_of(query)), cells(window, grid_of(key))
+    if not mine.uniform:
+        return attend_regions(Operands(query, key, value), (mine, theirs), window, mask, bias)
+    cell, source = mine.first, theirs.first
+    groups = Operands(group(query, cell), group(key, source), group(value, source))
+    return ungroup(attend_under(groups, cell, mask or mask_of(window, cell), bias), cell, grid_of(query))
+
+
+def attend_regions(
+    operands: Operands,
+    parts: tuple[Cells, Cells],
+    window: Window,
+    mask: FrameMask | None,
+    bias: RelativeBias | None,
+) -> Tensor:
+    """`attend` on a grid with several sizes of cells: those of one size run together, wherever they lie."""
+    mine, theirs = parts
+    regions, sources = list(mine.regions()), [source for _, source in theirs.regions()]
+    by_cell: dict[Grid, list[int]] = {}
+    for index, (_, cell) in enumerate(regions):
+        by_cell.setdefault(cell, []).append(index)
+    queries, keys, values = (
+        split(operands.query, mine),
+        split(operands.key, theirs),
+        split(operands.value, theirs),
+    )
+    groups, counts = [], []
+    for cell, members in by_cell.items():
+        source = sources[members[0]]
+        grouped = [group(queries[i], cell) for i in members]
+        counts.append([len(part) for part in grouped])
+        seen = (torch.cat([group(pieces[i], source) for i in members]) for pieces in (keys, values))
+        groups.append(Operands(torch.cat(grouped), *seen))
+    if window.causal or bias is not None:
+        pairs = zip(groups, by_cell, strict=True)
+        mixed = [attend_under(each, cell, mask or mask_of(window, cell), bias) for each, cell in pairs]
     else:
-        bias = score_bias(window, grid, query.device)
-        out = run_kernel(query, key, value, bias.repeat(batch, 1, 1, 1) if len(bias) > 1 else bias)
-    return ungroup(out, part)
+        mixed = run_ragged(groups)
+    out = dict.fromkeys(range(len(regions)), operands.query)
+    for (cell, members), attended, lengths in zip(by_cell.items(), mixed, counts, strict=True):
+        for index, piece in zip(members, torch.split(attended, lengths), strict=True):
+            out[index] = ungroup(piece, cell, regions[index][0])
+    return join(list(out.values()), mine)
 
 
-def attend_framewise(query: Tensor, key: Tensor, value: Tensor, part: Partition) -> Tensor:
-    """Causal attention without a mask: the queries of each frame over the keys up to the end of that frame."""
-    frame = part.tokens // part.size[0]
-    ends = range(frame, part.tokens + 1, frame)
-    frames = [run_kernel(query[:, end - frame : end], key[:, :end], value[:, :end]) for end in ends]
-    return torch.cat(frames, dim=1)
+def grid_of(x: Tensor) -> Grid:
+    """The T H W of (B, T, H, W, ...)."""
+    return x.shape[1], x.shape[2], x.shape[3]
 
 
-class QueryKeyNorm(nn.Module):
-    """RMSNorm of queries and of keys over the width of a head. (..., 2, heads, K) -> the same."""
+def check(
+    query: Tensor, key: Tensor, window: Window, mask: FrameMask | None, bias: RelativeBias | None
+) -> None:
+    """Raise `ValueError` for a combination that has no meaning."""
+    if mask is None and query.shape[1] == key.shape[1]:
+        return
+    if not window.causal or window.size[0] is not None or bias is not None:
+        raise ValueError(
+            f"{window} with frame blocks, remembered frames or clean frames in front of noisy ones: these need"
+            " a causal window that spans all frames (size None on axis t) and no relative position bias"
+        )
 
-    def __init__(self, head_width: int, eps: float = 1e-6) -> None:
-        super().__init__()
-        self.eps = eps
-        self.query = nn.Parameter(torch.ones(head_width))
-        self.key = nn.Parameter(torch.ones(head_width))
 
-    def forward(self, query_key: Tensor) -> Tensor:
-        weight = torch.stack((self.query, self.key)).to(query_key.dtype)
-        return rms_norm(query_key, self.eps) * weight[:, None]
+def mask_of(window: Window, cell: Grid) -> FrameMask | None:
+    """Which frames of a cell see which, by the window alone."""
+    numbers = tuple(range(cell[0]))
+    return frame_mask(FRAME_BY_FRAME, numbers, numbers) if window.causal else None
+
+
+def attend_under(operands: Operands, cell: Grid, mask: FrameMask | None, bias: RelativeBias | None) -> Tensor:
+    """Attention inside windows of one size, under a mask of frames and with a bias."""
+    query, key, value = operands
+    if mask is not None and all(map(all, mask)):
+        mask = None
+    if mask is None and bias is None:
+        return run_kernel(*operands)
+    per_frame = cell[1] * cell[2]
+    large = max(query.shape[1], key.shape[1]) > DENSE_TOKENS
+    if large and choose_for(query, key, "pattern") == "flex":
+        return flex(*operands, mask, per_frame, None if bias is None else bias.score_rule(cell))
+    table = None if bias is None else bias(cell)
+    if mask is None:
+        return run_kernel(query, key, value, table)
+    if large:
+        return attend_framewise(operands, per_frame, mask, table)
+    unseen = mask_table(mask, per_frame, query.device)
+    return run_kernel(query, key, value, unseen if table is None else table + unseen)
+
+
+def attend_framewise(operands: Operands, per_frame: int, mask: FrameMask, table: Tensor | None) -> Tensor:
+    """Attention under a mask of frames without the mask: frames that see the same are run over what they see."""
+    query, key, value = operands
+    whole = [x.reshape(len(x), -1, per_frame, *x.shape[2:]) for x in (key, value)]
+    out = []
+    for frames, seen in rows_alike(mask):
+        rows = slice(frames.start * per_frame, frames.stop * per_frame)
+        keys, values = (choose_frames(x, seen).flatten(1, 2) for x in whole)
+        bias = None
+        if table is not None:
+            columns = [i for frame in seen for i in range(frame * per_frame, (frame + 1) * per_frame)]
+            bias = table[:, :, rows][..., columns]
+        out.append(run_kernel(query[:, rows], keys, values, bias))
+    return torch.cat(out, dim=1)
+
+
+def choose_frames(x: Tensor, frames: Sequence[int]) -> Tensor:
+    """Some frames of (G, frames, ...): a view where they are neighbours."""
+    if frames[-1] - frames[0] + 1 == len(frames):
+        return x[:, frames[0] : frames[-1] + 1]
+    return x[:, list(frames)]
+
+
+@lru_cache(maxsize=64)
+def mask_table(mask: FrameMask, per_frame: int, device: torch.device) -> Tensor:
+    """(1, 1, N, M) float32: 0 where a token may look and `UNSEEN` elsewhere."""
+    with torch.inference_mode(False):  # a cached table must serve training too
+        frames = torch.where(torch.tensor(mask, device=device), 0.0, UNSEEN)
+        return frames.repeat_interleave(per_frame, 0).repeat_interleave(per_frame, 1)[None, None]
 
 
 class SelfAttention(nn.Module):
-    """x: (B, T, H, W, D) -> the same. Frames know their order by rotary phases where the window holds several."""
+    """x: (B, T, H, W, D) -> the same.
 
-    def __init__(self, heads: int, head_width: int, window: Window, qk_norm: bool) -> None:
+    `norm` is applied to queries and keys (B, T, H, W, 2, heads, K); `place` to what it returns, with the number of the
+    first frame (None: attention knows no order); `bias` is added to the scores of a window. `frames` says which blocks
+    of frames a causal window knows.
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        head_width: int,
+        window: Window,
+        *,
+        norm: nn.Module,
+        place: Place | None = None,
+        bias: RelativeBias | None = None,
+        frames: FrameBlocks = FRAME_BY_FRAME,
+    ) -> None:
         super().__init__()
         width = heads * head_width
         self.layout = (3, heads, head_width)
         self.window = window
+        self.frames = frames
         self.qkv = nn.Linear(width, 3 * width)
-        self.norm = QueryKeyNorm(head_width) if qk_norm else nn.Identity()
-        self.place: Callable[[Tensor], Tensor] = rotate_in_time if window.crosses_frames else nn.Identity()
+        self.norm = norm
+        self.place = place or unplaced
+        self.bias = bias
         self.projection = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, images: Tensor | None = None, cache: History | None = None) -> Tensor:
+        """`images`: (B,), True where the frames of a sample are a stack of images that must not see each other.
+
+        `cache`: what is known of other frames; a window that does not cross frames has no use for it.
+        """
+        history: History = cache if cache is not None and self.window.crosses_frames else WHOLE_CLIP
         query_key, value = torch.split(self.qkv(x).view(*x.shape[:4], *self.layout), [2, 1], dim=4)
-        query, key = self.place(self.norm(query_key)).unbind(4)
-        mixed = attend(query, key, value.squeeze(4), self.window)
+        value = value.squeeze(4)
+        query, key = history.place(self.norm(query_key), self.place).unbind(4)
+        keys, values = history.extend(key, value)
+        mask = history.mask(self.frames, x.shape[1]) if self.window.causal else None
+        mixed = attend(query, keys, values, self.window, mask=mask, bias=self.bias)
+        if images is not None and self.window.crosses_frames:
+            mixed = torch.where(images.view(-1, 1, 1, 1, 1, 1), value, mixed)
         out: Tensor = self.projection(mixed.flatten(-2))
         return out
+
+
+def unplaced(query_key: Tensor, first_frame: int) -> Tensor:  # noqa: ARG001  # the signature of `Place`
+    """Queries and keys that do not know where they are."""
+    return query_key

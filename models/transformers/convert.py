@@ -10,19 +10,23 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from models.checkpoint import check_exact, read_tensors, shapes_of
+from models.coverage import CoverageReport
 from models.positions import inverse_wavelengths
-from models.transformers.coverage import CoverageReport
 from models.transformers.fitting import fit
 from models.transformers.layouts import OPEN_SORA, State, layout_of, restore, translate
 from models.transformers.video_transformer import VideoTransformer
 
 PIXART_HEAD_WIDTH = 72  # of every published PixArt; the original layout does not say
+FREQUENCIES = "rotary.frequencies"
 PIXART_STRIDE = 8  # pixels per latent in the published autoencoders
 GROWABLE = (
     "qk_norm",
     "fps_conditioning",
+    "conditions",
     "temporal",
     "pattern",
+    "positions",
     "in_channels",
     "out_channels",
     "max_text_tokens",
@@ -40,7 +44,7 @@ class PixArtWeights(NamedTuple):
 def read_pixart(path: Path) -> PixArtWeights:
     """From a diffusers folder, or from a .pth or .safetensors file in the original layout.
 
-    Raises `ValueError` where there is neither.
+    Raises `ValueError` where there is neither, and for a file that is cut short or holds more than tensors.
     """
     if path.is_dir():
         from diffusers import PixArtTransformer2DModel
@@ -49,13 +53,7 @@ def read_pixart(path: Path) -> PixArtWeights:
         return PixArtWeights(model.state_dict(), dict(model.config))
     if not path.is_file():
         raise ValueError(f"{path} is neither a folder saved by diffusers nor a checkpoint file of PixArt")
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        state = load_file(path)
-    else:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        state = loaded.get("state_dict", loaded)
+    state = read_tensors(path)
     return PixArtWeights(state, _infer_pixart_config(state))
 
 
@@ -104,25 +102,66 @@ def pixart_to_ours(
     return fit(ours, source, target, dropped=dropped, unexplained=unexplained)
 
 
-def open_sora_to_ours(
-    state_dict: Mapping[str, Tensor], target_config: Mapping[str, Any]
-) -> tuple[State, CoverageReport]:
-    """The state of a `VideoTransformer` from weights of Open-Sora 1.2's STDiT3, value for value.
+def open_sora_config(theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """Our configuration of the model that a config.json of Open-Sora 1.2's STDiT3 describes."""
+    channels = theirs.get("in_channels", 4)
+    return {
+        "in_channels": channels,
+        "out_channels": channels * (2 if theirs.get("pred_sigma", True) else 1),
+        "patch": list(theirs.get("patch_size", (1, 2, 2))),
+        "depth": theirs["depth"],
+        "heads": theirs["num_heads"],
+        "head_width": theirs["hidden_size"] // theirs["num_heads"],
+        "mlp_ratio": theirs.get("mlp_ratio", 4.0),
+        "caption_channels": theirs.get("caption_channels", 4096),
+        "max_text_tokens": theirs.get("model_max_length", 300),
+        "base_pixels": theirs.get("input_sq_size", 512),
+        "qk_norm": theirs.get("qk_norm", True),
+    }
 
-    Raises `ValueError` for tensors without a place, and for rotary frequencies other than the published ones.
+
+def open_sora_to_ours(
+    state_dict: Mapping[str, Tensor], config: Mapping[str, Any]
+) -> tuple[State, CoverageReport]:
+    """The state of a `VideoTransformer` of `config` from weights of Open-Sora 1.2's STDiT3, value for value.
+
+    Raises `ValueError` for tensors without a place, where names or shapes are not those of `config`, and for rotary
+    frequencies other than the published ones.
     """
     ours, dropped, unexplained = translate(state_dict, OPEN_SORA)
-    frequencies = ours["rotary.frequencies"]
-    if not torch.allclose(frequencies.float(), inverse_wavelengths(len(frequencies)), rtol=1e-2):
-        raise ValueError(
-            "rope.freqs are not 10000^(-2i/d), the only rotary frequencies that this model computes"
-        )
-    return fit(ours, target_config, build(target_config), dropped=dropped, unexplained=unexplained)
+    expected = expected_shapes(config)
+    report = CoverageReport(
+        loaded=tuple(name for name in expected if name in ours),
+        new=(),
+        zero_initialised=(),
+        dropped=dropped,
+        unexplained=unexplained + tuple(name for name in ours if name not in expected),
+    )
+    report.require_explained()
+    check_exact(expected, shapes_of(ours), "this checkpoint of STDiT3")
+    if (frequencies := ours.get(FREQUENCIES)) is not None:
+        published = inverse_wavelengths(len(frequencies), frequencies.device)
+        if not torch.allclose(frequencies.float(), published, rtol=1e-2):
+            raise ValueError(
+                "rope.freqs are not 10000^(-2i/d), the only rotary frequencies that this model computes"
+            )
+    return ours, report
 
 
-def ours_to_open_sora(model: VideoTransformer) -> State:
-    """The weights under the names and in the shapes of Open-Sora 1.2, value for value."""
-    return restore(model.state_dict(), OPEN_SORA, model.patch)
+def ours_to_open_sora(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> State:
+    """The state of a `VideoTransformer` of `config` under the names and in the shapes of Open-Sora 1.2.
+
+    Raises `ValueError` where names or shapes are not those of `config`, and for parts that Open-Sora does not have.
+    """
+    check_exact(expected_shapes(config), shapes_of(state_dict), "this state")
+    frames, rows, columns = config.get("patch", (1, 2, 2))
+    return restore(state_dict, OPEN_SORA, (frames, rows, columns))
+
+
+def expected_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors of a model."""
+    with torch.device("meta"):
+        return shapes_of(VideoTransformer(**public(config)).state_dict())
 
 
 def grow(

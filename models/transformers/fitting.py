@@ -6,11 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.transformers.coverage import CoverageReport
+from models.coverage import CoverageReport
+from models.transformers.assembly import patterns_of, whole_size
 from models.transformers.layouts import PATCHES, State
+from models.transformers.relative_bias import resize_table
+from models.transformers.token_positions import interpolate_table
 from models.transformers.video_transformer import VideoTransformer
+from models.transformers.windows import Grid
 
 Config = Mapping[str, Any]
+BIAS = ".attention.bias.table"
 
 
 def fit(
@@ -56,6 +61,9 @@ def effects(added: list[str]) -> list[str]:
         "the frame-rate embedding is new: its output is 0, so the output does not change": (
             "fps_embedding.out.weight" in added
         ),
+        "conditions are new: they start without effect, so the output does not change": any(
+            name.startswith("added_conditions.") and name.endswith("out.weight") for name in added
+        ),
         "blocks are new: those that cross frames start as identity, so the output does not change": any(
             name.endswith(".attention.qkv.weight") for name in added
         ),
@@ -69,10 +77,13 @@ def effects(added: list[str]) -> list[str]:
 def resize(name: str, value: Tensor, like: Tensor, configs: tuple[Config, Config]) -> Tensor:
     """A source tensor in the shape of the target's.
 
-    Only three may differ: the null caption in its length, the patch projection in its input channels and the final
-    projection in its output channels. What the source does not have is 0. Raises `ValueError` for others.
+    Some may differ: the null caption in its length, the patch projection in its input channels and the final projection
+    in its output channels, where what the source does not have is 0; and tables of positions, which are interpolated.
+    Raises `ValueError` for others.
     """
     value = value.to(device=like.device, dtype=like.dtype)
+    if name.endswith(BIAS):
+        return resize_table(value, *(window_of(name, config) for config in configs))
     if value.shape == like.shape:
         return value
     if name == "null_caption" and value.shape[1] == like.shape[1]:
@@ -84,6 +95,8 @@ def resize(name: str, value: Tensor, like: Tensor, configs: tuple[Config, Config
         values_per_channel = like.shape[1] // configs[1]["in_channels"]
         old, new = (x.view(len(x), -1, values_per_channel) for x in (value, like))
         return leading(old, new).flatten(1)
+    if name.startswith("token_positions.") and value.shape[-1] == like.shape[-1]:
+        return interpolate_table(value, like.shape[:-1])
     if name.startswith("final.projection.") and value.shape[1:] == like.shape[1:]:
         return resize_output(value, like, configs)
     raise ValueError(
@@ -102,6 +115,13 @@ def resize_output(value: Tensor, like: Tensor, configs: tuple[Config, Config]) -
     predicted = leading(old[:, :before], new[:, :after])
     variances = leading(old[:, before:], new[:, after:])
     return torch.cat((predicted, variances), dim=1).reshape(like.shape)
+
+
+def window_of(name: str, config: Config) -> Grid:
+    """The window of the block that a tensor of relative positions belongs to."""
+    _, layer, entry, _ = name.split(".", 3)
+    patterns = patterns_of(config["pattern"], temporal=True)
+    return whole_size(patterns[int(layer) % len(patterns)][entry])
 
 
 def leading(value: Tensor, like: Tensor) -> Tensor:

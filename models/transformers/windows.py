@@ -1,23 +1,24 @@
 """The attention pattern as data: which tokens see each other, and how tokens are regrouped so that a kernel can run.
 
 Two tokens see each other iff `(index - shift) // size` agrees on each axis and, if causal, the frame of the one that is
-looked at is not later. Everything below is a fast way to that definition, which the tests use as the oracle.
+looked at is not later. The tests use that definition as the oracle.
+The windows of a shifted pattern, and those of a grid that does not divide, are cut off at the border of the grid: an
+axis of n tokens is cut at 0, shift, shift + size, ..., n. So an axis has a first cell, full cells and a last cell, a
+grid has at most 27 sizes of cells, and attention inside cells needs neither a mask nor padding.
 B batch, T H W token grid.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 Grid = tuple[int, int, int]
 # added to a score: its softmax weight is then 0 in every precision, and a row that sees nothing still has no NaN
 UNSEEN = -3e4
-MAX_BIAS_ENTRIES = 2**28  # 1 GiB of float32: no pattern in use comes near it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,107 +52,90 @@ class Window:
         return self.size[0] != 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Level:
-    """One resolution of a transformer: `depth` layers, each with one block per entry of `pattern`."""
-
-    depth: int
-    width: int
-    pattern: Mapping[str, Window]
-
-
 FRAME = Window(size=(1, None, None))
 TUBE = Window(size=(None, 1, 1))
 ALL = Window(size=(None, None, None))
 
 
-class Partition(NamedTuple):
-    """How a grid falls into windows."""
+class Run(NamedTuple):
+    """Neighbouring cells of one size along an axis."""
 
-    size: Grid  # of a window, in tokens
-    windows: Grid  # how many along each axis
-    padding: Grid  # tokens added at the end of each axis
-    shift: Grid
+    length: int  # in tokens, a multiple of `cell`
+    cell: int
+
+
+class Cells(NamedTuple):
+    """How a grid falls into cells: along each axis at most three runs."""
+
+    axes: tuple[tuple[Run, ...], tuple[Run, ...], tuple[Run, ...]]
 
     @property
-    def tokens(self) -> int:
-        return self.size[0] * self.size[1] * self.size[2]
+    def uniform(self) -> bool:
+        """Whether all cells have one size."""
+        return all(len(runs) == 1 for runs in self.axes)
 
     @property
-    def exact(self) -> bool:
-        """Whether a window holds tokens of its own cell only, so that no mask is needed."""
-        return not any(self.padding) and not any(self.shift)
+    def first(self) -> Grid:
+        """The cell at the origin: where the grid is uniform, each of them."""
+        t, h, w = (runs[0].cell for runs in self.axes)
+        return t, h, w
+
+    def regions(self) -> Iterator[tuple[Grid, Grid]]:
+        """The grid and the cell of each part of the grid whose cells have one size, the last axis fastest."""
+        for t in self.axes[0]:
+            for h in self.axes[1]:
+                for w in self.axes[2]:
+                    yield (t.length, h.length, w.length), (t.cell, h.cell, w.cell)
 
 
 @lru_cache(maxsize=256)
-def partition(window: Window, grid: Grid) -> Partition:
-    """The windows of a grid. An axis that does not divide is padded; a window larger than the axis is the axis."""
-    size = tuple(min(n or whole, whole) for n, whole in zip(window.size, grid, strict=True))
-    count = tuple(-(-whole // n) for n, whole in zip(size, grid, strict=True))
-    padding = tuple(n * m - whole for n, m, whole in zip(size, count, grid, strict=True))
-    # a shift past the end of a short axis cuts nothing off
-    shift = tuple(s if s < whole else 0 for s, whole in zip(window.shift, grid, strict=True))
-    return Partition(_grid(size), _grid(count), _grid(padding), _grid(shift))
+def cells(window: Window, grid: Grid) -> Cells:
+    """The cells of a window pattern on a grid."""
+    t, h, w = (_runs(*axis) for axis in zip(window.size, window.shift, grid, strict=True))
+    return Cells((t, h, w))
 
 
-def _grid(values: tuple[int, ...]) -> Grid:
-    t, h, w = values
-    return t, h, w
+def _runs(size: int | None, shift: int, whole: int) -> tuple[Run, ...]:
+    size = size or whole
+    first = min(shift, whole)
+    last = (whole - first) % size
+    full = whole - first - last
+    if not full and first == last:
+        return (Run(whole, first),)
+    return tuple(run for run in (Run(first, first), Run(full, size), Run(last, last)) if run.length)
 
 
-def group(x: Tensor, part: Partition) -> Tensor:
-    """(B, T, H, W, *rest) -> (B * windows, tokens, *rest)."""
+def split(x: Tensor, parts: Cells) -> list[Tensor]:
+    """(B, T, H, W, *rest) -> the regions of `Cells.regions`, in that order."""
+    pieces = [x]
+    for dim, runs in enumerate(parts.axes, start=1):
+        lengths = [run.length for run in runs]
+        pieces = [part for piece in pieces for part in torch.split(piece, lengths, dim=dim)]
+    return pieces
+
+
+def join(pieces: Sequence[Tensor], parts: Cells) -> Tensor:
+    """The inverse of `split`."""
+    joined = list(pieces)
+    for dim, runs in zip((3, 2, 1), reversed(parts.axes), strict=True):
+        count = len(runs)
+        joined = [torch.cat(joined[i : i + count], dim=dim) for i in range(0, len(joined), count)]
+    return joined[0]
+
+
+def group(x: Tensor, cell: Grid) -> Tensor:
+    """(B, T, H, W, *rest), T H W multiples of the cell -> (B * cells, tokens of a cell, *rest)."""
+    (t, h, w), (_, frames, rows, columns) = cell, x.shape[:4]
     rest = x.shape[4:]
-    if any(part.padding):
-        frames, rows, columns = part.padding
-        x = functional.pad(x, (0, 0) * len(rest) + (0, columns, 0, rows, 0, frames))
-    if any(part.shift):
-        x = x.roll([-s for s in part.shift], dims=(1, 2, 3))
-    (t, h, w), (a, b, c) = part.size, part.windows
-    x = x.reshape(-1, a, t, b, h, c, w, *rest)
+    x = x.reshape(-1, frames // t, t, rows // h, h, columns // w, w, *rest)
     x = x.permute(0, 1, 3, 5, 2, 4, 6, *range(7, x.ndim))
-    return x.reshape(-1, part.tokens, *rest)
+    return x.reshape(-1, t * h * w, *rest)
 
 
-def ungroup(x: Tensor, part: Partition) -> Tensor:
-    """(B * windows, tokens, *rest) -> (B, T, H, W, *rest): the inverse of `group`."""
+def ungroup(x: Tensor, cell: Grid, grid: Grid) -> Tensor:
+    """(B * cells, tokens of a cell, *rest) -> (B, T, H, W, *rest): the inverse of `group`."""
+    (t, h, w), (frames, rows, columns) = cell, grid
     rest = x.shape[2:]
-    (t, h, w), (a, b, c) = part.size, part.windows
-    x = x.reshape(-1, a, b, c, t, h, w, *rest)
+    x = x.reshape(-1, frames // t, rows // h, columns // w, t, h, w, *rest)
     x = x.permute(0, 1, 4, 2, 5, 3, 6, *range(7, x.ndim))
-    x = x.reshape(-1, a * t, b * h, c * w, *rest)
-    if any(part.shift):
-        x = x.roll(part.shift, dims=(1, 2, 3))
-    if any(part.padding):
-        frames, rows, columns = part.padding
-        x = x[:, : a * t - frames, : b * h - rows, : c * w - columns]
-    return x
-
-
-@lru_cache(maxsize=64)
-def score_bias(window: Window, grid: Grid, device: torch.device) -> Tensor:
-    """(windows, 1, tokens, tokens) float32, 0 where a row may look and `UNSEEN` elsewhere.
-
-    Raises `ValueError` where the table would not fit in memory.
-    """
-    part = partition(window, grid)
-    windows = part.windows[0] * part.windows[1] * part.windows[2]
-    if windows * part.tokens**2 > MAX_BIAS_ENTRIES:
-        raise ValueError(
-            f"{window} on a grid of {grid} tokens needs a mask of {windows} x {part.tokens}^2 entries;"
-            " use smaller windows, or no shift and a size that divides the grid"
-        )
-    with torch.inference_mode(False):  # a cached table must serve training too
-        axes = [torch.arange(whole, device=device) for whole in grid]
-        spans = [n or whole for n, whole in zip(window.size, grid, strict=True)]
-        rules = zip(axes, window.shift, spans, strict=True)
-        cells = [(axis - shift).div(size, rounding_mode="floor") for axis, shift, size in rules]
-        labels = torch.stack(torch.meshgrid(*cells, indexing="ij"), dim=-1)  # (T, H, W, 3), from -1
-        labels = labels + 2  # so that padding, which is 0, differs from every cell
-        frame = axes[0].view(-1, 1, 1, 1).expand(*grid, 1)
-        keys = group(torch.cat((labels, frame), dim=-1)[None], part)  # (windows, tokens, 4)
-        rows, columns = keys[:, :, None], keys[:, None, :]
-        seen = (rows[..., :3] == columns[..., :3]).all(-1)
-        if window.causal:
-            seen &= rows[..., 3] >= columns[..., 3]
-        return torch.where(seen, 0.0, UNSEEN)[:, None]
+    return x.reshape(-1, frames, rows, columns, *rest)

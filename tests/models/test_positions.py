@@ -1,10 +1,10 @@
-"""Positions: the published tables, and what rotary phases promise."""
+"""Positions: the published tables."""
 
 import pytest
 import torch
 from diffusers.models.embeddings import get_2d_sincos_pos_embed, get_timestep_embedding
 
-from models.positions import frame_positions, rotate_in_time, sinusoid
+from models.positions import frame_positions, sinusoid
 
 
 @pytest.mark.parametrize("grid", [(4, 4), (8, 8), (6, 10)], ids=str)
@@ -27,30 +27,3 @@ def test_sinusoid_is_the_timestep_embedding_of_dit():
     times = torch.tensor([0.0, 0.5, 317.25, 1000.0])
     expected = get_timestep_embedding(times, 256, flip_sin_to_cos=True, downscale_freq_shift=0)
     torch.testing.assert_close(sinusoid(times, 256), expected, atol=2e-4, rtol=0)
-
-
-def test_rotary_scores_depend_on_the_difference_of_frames_only():
-    torch.manual_seed(0)
-    query, key = torch.randn(2, 16)
-    tokens = torch.stack((query, key)).view(1, 1, 1, 1, 2, 1, 16).expand(1, 9, 1, 1, 2, 1, 16)
-    turned = rotate_in_time(tokens)[0, :, 0, 0, :, 0]  # (frames, 2, K)
-    scores = turned[:, 0] @ turned[:, 1].T
-    for offset in range(-4, 5):
-        diagonal = scores.diagonal(offset)
-        torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal), atol=1e-5, rtol=1e-5)
-    assert scores[0].std() > 1e-3
-    torch.testing.assert_close(scores[0, 0], query @ key)
-
-
-def test_rotary_phases_keep_their_precision_in_bfloat16():
-    x = torch.randn(1, 120, 1, 1, 2, 1, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
-    exact = rotate_in_time(x.float())
-    torch.testing.assert_close(rotate_in_time(x).float(), exact, atol=0, rtol=2**-7)
-
-
-def test_phases_made_during_inference_serve_training_later():
-    with torch.inference_mode():
-        rotate_in_time(torch.randn(1, 11, 1, 1, 2, 1, 8))
-    x = torch.randn(1, 11, 1, 1, 2, 1, 8, requires_grad=True)
-    rotate_in_time(x).sum().backward()
-    assert x.grad is not None

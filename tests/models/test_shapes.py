@@ -6,6 +6,7 @@ from models.shapes import LatentGeometry, token_grid
 
 PUBLISHED = LatentGeometry(channels=4, spatial_stride=8, temporal_stride=4, chunk_frames=17)
 SMALL = LatentGeometry(channels=8, spatial_stride=4, temporal_stride=2, chunk_frames=9)
+CAUSAL = LatentGeometry(channels=8, spatial_stride=8, temporal_stride=4, chunk_frames=None, frame_step=4)
 IMAGE = LatentGeometry(channels=4, spatial_stride=8, temporal_stride=1, chunk_frames=None)
 
 geometries = st.builds(
@@ -48,6 +49,25 @@ def test_sizes_round_down_to_whole_latents():
     assert IMAGE.latent_shape(9, 32, 64) == (4, 9, 4, 8)
     assert SMALL.chunk_latents == 5
     assert IMAGE.chunk_latents is None
+
+
+@given(st.integers(0, 50))
+def test_a_causal_clip_has_one_latent_and_one_more_for_every_stride_of_frames(k):
+    assert CAUSAL.latent_frames(1 + 4 * k) == 1 + k
+    assert CAUSAL.pixel_frames(1 + k) == 1 + 4 * k
+
+
+@given(st.integers(1, 100))
+def test_a_causal_clip_of_another_length_is_refused_with_the_nearest_two(frames):
+    taken = [length for length in range(1, 110) if length % 4 == 1]
+    longest = max(length for length in taken if length <= frames)
+    assert CAUSAL.longest_clip(frames) == longest
+    if frames not in taken:
+        with pytest.raises(
+            ValueError, match=f"1 \\+ 4k frames, not of {frames}; use {longest} or {longest + 4}"
+        ):
+            CAUSAL.latent_frames(frames)
+    assert PUBLISHED.longest_clip(frames) == frames
 
 
 def test_tokens_round_up_to_whole_patches():

@@ -6,6 +6,7 @@ from components.autoencoder.measure import measure_statistics, reconstruction_ps
 from components.autoencoder.objectives import LatentObjective, PixelObjective
 from components.autoencoder.program import AutoencoderProgram
 from models.autoencoders.losses import psnr
+from models.autoencoders.presets import AUTOENCODERS
 from tests.tiny_parts import tiny_codec
 
 WEIGHTS = ReconstructionConfig(l1=1.0, mse=0.0, saturation=0.0, kl=0.5)
@@ -41,6 +42,13 @@ def test_lengths_are_drawn_as_the_stage_says():
     counts = torch.bincount(torch.tensor(lengths(mixed_lengths=True)), minlength=6)
     assert counts[0] == 0
     assert counts[1:].min() > 50  # 80 expected
+
+
+def test_mixed_lengths_of_a_causal_autoencoder_are_those_it_takes():
+    codec = AUTOENCODERS["walt-causal-3d-tiny"].build()
+    trained = AutoencoderProgram(PixelObjective(codec, WEIGHTS), Noise(), frames=10, mixed_lengths=True)
+    drawn = {trained.draw_length(torch.Generator().manual_seed(seed)) for seed in range(100)}
+    assert drawn == {1, 5, 9}
 
 
 def test_pixel_loss_is_reconstruction_plus_weighted_divergence():

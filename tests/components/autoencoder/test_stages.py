@@ -10,6 +10,7 @@ from components.autoencoder.config import AutoencoderConfig
 from components.errors import UserError
 from components.params import Params
 from models.autoencoders import load_autoencoder
+from models.autoencoders.causal3d import CausalAutoencoder
 from tests.tiny_clips import ROOT, make_clips, stage_paths
 
 SHARED = {
@@ -42,6 +43,15 @@ CONFIG = {
         "image_share": 0.0,
         "mixed_lengths": True,
     },
+}
+CAUSAL = {
+    "filters": 8,
+    "multipliers": (1, 1, 1),
+    "blocks": 1,
+    "spatial_downsample": (True, True),
+    "temporal_downsample": (False, True),
+    "latent_channels": 6,
+    "norm_groups": 4,
 }
 BEFORE = {"image": None, "stage1": "image", "stage2": "stage1", "stage3": "stage2"}
 
@@ -151,6 +161,26 @@ def test_a_temporal_model_that_does_not_fit_is_refused_before_training(finished)
         AutoencoderConfig.model_validate({**CONFIG, "stage1": section})
     with pytest.raises(ValueError, match=r"give stage1\.model"):
         AutoencoderConfig.model_validate({**CONFIG, "stage1": {**CONFIG["stage1"], "model": None}})
+
+
+def test_the_temporal_stages_train_a_causal_3d_autoencoder_on_pixels_instead(tmp_path):
+    make_clips(tmp_path)
+    pixels = {"target": "pixels", "identity": False, "mixed_lengths": True}
+    later = {name: {**CONFIG[name], **pixels} for name in ("stage2", "stage3")}
+    causal = {**CONFIG, "stage1": {**CONFIG["stage1"], **pixels, "model": CAUSAL}, **later}
+    config = AutoencoderConfig.model_validate(causal)
+    for name in BEFORE:
+        run(tmp_path, name, config)
+    first, last = (codec_of(tmp_path, name) for name in ("stage1", "stage3"))
+    assert isinstance(last, CausalAutoencoder)
+    assert last.geometry.latent_shape(5, 16, 16) == (6, 3, 4, 4)
+    assert first.contract()["weights_sha256"] != last.contract()["weights_sha256"]
+    latents = {**CONFIG["stage2"], "target": "latents"}
+    with pytest.raises(UserError, match="no 2D latents"):
+        run(tmp_path, "stage2", AutoencoderConfig.model_validate({**causal, "stage2": latents}))
+    with pytest.raises(ValueError, match="set target to pixels"):
+        stage1 = {**CONFIG["stage1"], "target": "latents", "model": CAUSAL}
+        AutoencoderConfig.model_validate({**causal, "stage1": stage1})
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)

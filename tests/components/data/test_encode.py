@@ -34,7 +34,7 @@ def config(**more):
 def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("encode")
     make_clips(folder)
-    tiny_codec().save(folder / INPUTS["autoencoder"])
+    tiny_codec().save_pretrained(folder / INPUTS["autoencoder"])
     tiny_text(folder / INPUTS["text"])
     return folder
 

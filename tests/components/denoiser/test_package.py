@@ -30,7 +30,7 @@ def parts(tmp_path):
     names = ("transformer", "autoencoder", "text")
     folders = {name: tmp_path / "artifacts" / name for name in names}
     codec = tiny_codec()
-    codec.save(folders["autoencoder"])
+    codec.save_pretrained(folders["autoencoder"])
     tiny_transformer().save_pretrained(folders["transformer"])
     text = EncoderRecord.read(tiny_text(folders["text"]))
     facts = TrainingFacts(
@@ -73,7 +73,7 @@ def test_packaging_twice_gives_the_same_bytes_without_copying_weights(parts):
 
 def test_another_autoencoder_is_refused(parts):
     paths, _ = parts
-    tiny_codec(seed=1).save(paths.inputs["autoencoder"])
+    tiny_codec(seed=1).save_pretrained(paths.inputs["autoencoder"])
     with pytest.raises(ContractError, match=r"another autoencoder \(weights_sha256"):
         run(SAMPLER, paths)
     assert not paths.outputs["pipeline"].exists()

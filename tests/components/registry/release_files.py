@@ -27,7 +27,7 @@ def write_models(root: Path, seed: int) -> None:
     """`artifacts/pipeline` and `artifacts/autoencoder/stage3`; another seed is another transformer."""
     text = TextEncoder.from_pretrained(tiny_text(root / "artifacts/text_encoder"))
     codec = tiny_codec()
-    codec.save(root / "artifacts/autoencoder/stage3")
+    codec.save_pretrained(root / "artifacts/autoencoder/stage3")
     pipeline = TextToVideoPipeline(
         transformer=tiny_transformer(seed),
         codec=codec,

@@ -64,11 +64,11 @@ def test_a_generator_draws_from_the_posterior_and_none_gives_its_mean(codec, fra
 
 @torch.no_grad()
 def test_saving_and_loading_changes_nothing(codec, frames, tmp_path):
-    codec.save(tmp_path / "one")
+    codec.save_pretrained(tmp_path / "one")
     loaded = load_autoencoder(tmp_path / "one")
     assert loaded.contract() == codec.contract()
     torch.testing.assert_close(loaded.encode(frames), codec.encode(frames), rtol=0, atol=0)
-    loaded.save(tmp_path / "two")
+    loaded.save_pretrained(tmp_path / "two")
     for file in (path for path in (tmp_path / "one").rglob("*") if path.is_file()):
         content = (tmp_path / "two" / file.relative_to(tmp_path / "one")).read_bytes()
         assert content == file.read_bytes()

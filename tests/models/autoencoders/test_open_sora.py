@@ -4,7 +4,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.autoencoders.config import ImageAutoencoderConfig
+from models.autoencoders.config import ImageAutoencoderConfig, VideoAutoencoderConfig
+from models.autoencoders.convert import ours_to_open_sora
 from models.autoencoders.open_sora import load_open_sora_vae
 from tests.tiny_parts import tiny_codec
 
@@ -19,41 +20,65 @@ def codec():
 
 
 @pytest.fixture
-def checkpoint(codec):
+def config(codec):
+    return VideoAutoencoderConfig(image=IMAGE, temporal=codec.temporal.config)
+
+
+@pytest.fixture
+def checkpoint(codec, config):
     """The codec in the layout that Open-Sora 1.2 publishes."""
-    spatial = {
-        f"spatial_vae.module.{name}": value for name, value in codec.image.spatial.state_dict().items()
-    }
-    temporal = {f"temporal_vae.{name}": value for name, value in codec.temporal.state_dict().items()}
-    statistics = {name: getattr(codec, name).view(1, 4, 1, 1, 1) for name in ("shift", "scale")}
-    return {name: value.clone() for name, value in (spatial | temporal | statistics).items()}
+    state = ours_to_open_sora(codec.state_dict(), config)
+    return {name: value.clone().contiguous() for name, value in state.items()}
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
 @torch.no_grad()
-def test_a_published_checkpoint_gives_the_autoencoder_it_was_made_of(codec, checkpoint, tmp_path):
-    save_file(checkpoint, tmp_path / "model.safetensors")
-    loaded = load_open_sora_vae(tmp_path, image=IMAGE, temporal=codec.temporal.config).eval()
+def test_a_published_checkpoint_gives_the_autoencoder_it_was_made_of(
+    codec, config, checkpoint, tmp_path, file
+):
+    (save_file if file.endswith("safetensors") else torch.save)(checkpoint, tmp_path / file)
+    loaded = load_open_sora_vae(tmp_path, config).eval()
     frames = torch.rand(1, 3, 5, 16, 16) * 2 - 1
-    torch.testing.assert_close(loaded.encode(frames), codec.encode(frames))
+    assert torch.equal(loaded.encode(frames), codec.encode(frames))
     assert loaded.contract() == codec.contract()
 
 
-@pytest.mark.parametrize("damage", ["missing", "unknown", "geometry", "no statistics"])
-def test_a_checkpoint_that_does_not_fit_exactly_is_refused(codec, checkpoint, tmp_path, damage):
-    temporal = codec.temporal.config
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("missing", "1 tensors are missing"),
+        ("unknown", "discriminator.weight"),
+        ("geometry", "another size"),
+        ("no statistics", "1 tensors are missing.*shift"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_exactly_is_refused(config, checkpoint, tmp_path, damage, message):
     if damage == "missing":
         del checkpoint["temporal_vae.encoder.norm1.weight"]
     elif damage == "unknown":
         checkpoint["discriminator.weight"] = torch.zeros(1)
     elif damage == "geometry":
-        temporal = replace(temporal, filters=16)
+        config = replace(config, temporal=replace(config.temporal, filters=16))
     else:
         del checkpoint["shift"]
     save_file(checkpoint, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"another geometry|no Open-Sora"):
-        load_open_sora_vae(tmp_path, image=IMAGE, temporal=temporal)
+    with pytest.raises(ValueError, match=message):
+        load_open_sora_vae(tmp_path, config)
 
 
-def test_a_folder_without_a_checkpoint_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="holds none of"):
+def test_files_that_hold_no_tensors_are_refused(checkpoint, tmp_path):
+    with pytest.raises(ValueError, match="holds no weights"):
         load_open_sora_vae(tmp_path)
+    with pytest.raises(ValueError, match=r"vae\.pt holds no weights"):
+        load_open_sora_vae(tmp_path / "vae.pt")
+    save_file(checkpoint, tmp_path / "cut.safetensors")
+    whole = (tmp_path / "cut.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"cut\.safetensors .* is no whole safetensors file"):
+        load_open_sora_vae(tmp_path / "cut.safetensors")
+    torch.save({"model": torch.nn.Linear(1, 1)}, tmp_path / "pickle.pt")
+    with pytest.raises(ValueError, match=r"pickle\.pt holds more than tensors"):
+        load_open_sora_vae(tmp_path / "pickle.pt")
+    torch.save({"epoch": 3}, tmp_path / "more.pt")
+    with pytest.raises(ValueError, match="something besides tensors"):
+        load_open_sora_vae(tmp_path / "more.pt")

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from models.autoencoders.config import TemporalAutoencoderConfig
-from models.autoencoders.open_sora import TEMPORAL
+from models.autoencoders.presets import OPEN_SORA
 from models.autoencoders.temporal import TemporalAutoencoder
 
 SMALL = TemporalAutoencoderConfig(
@@ -33,7 +33,7 @@ def without_norms(module: nn.Module) -> nn.Module:
 
 def test_published_geometry_has_the_published_parameters():
     with torch.device("meta"):
-        model = TemporalAutoencoder(TEMPORAL)
+        model = TemporalAutoencoder(OPEN_SORA.temporal)
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     assert sum(parameter.numel() for parameter in model.parameters()) == 309_687_144
     assert len(shapes) == 267

@@ -1,22 +1,11 @@
 """Frame masks: every strategy is valid at every length, and shares and shapes are those published."""
 
+from dataclasses import asdict
+
 import pytest
 import torch
 
-from models.diffusion.frame_masks import STRATEGIES, FrameMasks
-
-ADAPT = FrameMasks(
-    random=0.2,
-    interpolate=0.01,
-    quarter_random=0.01,
-    quarter_head=0.01,
-    quarter_tail=0.01,
-    quarter_head_tail=0.01,
-    image_random=0.05,
-    image_head=0.1,
-    image_tail=0.05,
-    image_head_tail=0.05,
-)
+from models.diffusion.frame_masks import PUBLISHED, STRATEGIES, FrameMasks, FramePrediction
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -86,15 +75,68 @@ def test_random_masks_cover_few_and_many_frames():
 
 
 def test_the_rest_of_the_shares_is_unmasked():
-    mask = ADAPT.draw(8000, 12, seeded())
+    mask = PUBLISHED["adapt"].draw(8000, 12, seeded())
     assert mask.all(dim=1).float().mean().item() == pytest.approx(0.5, abs=0.02)
 
 
 def test_equal_seeds_give_equal_masks():
-    assert torch.equal(ADAPT.draw(50, 9, seeded(3)), ADAPT.draw(50, 9, seeded(3)))
-    assert not torch.equal(ADAPT.draw(50, 9, seeded(3)), ADAPT.draw(50, 9, seeded(4)))
+    assert torch.equal(PUBLISHED["adapt"].draw(50, 9, seeded(3)), PUBLISHED["adapt"].draw(50, 9, seeded(3)))
+    assert not torch.equal(
+        PUBLISHED["adapt"].draw(50, 9, seeded(3)), PUBLISHED["adapt"].draw(50, 9, seeded(4))
+    )
 
 
 def test_shares_above_one_are_refused():
     with pytest.raises(ValueError, match="at most 1"):
         FrameMasks(random=0.7, image_head=0.4)
+
+
+TOTALS = {"adapt": 0.5, "stage1": 0.2, "stage2": 0.2, "stage2_july": 0.25, "stage3": 0.25}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_shares_have_their_published_sums(name):
+    assert sum(asdict(PUBLISHED[name]).values()) == pytest.approx(TOTALS[name])
+    assert set(PUBLISHED) == set(TOTALS)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("frames", [1, 2, 3, 15])
+def test_the_published_shares_work_at_every_length(name, frames):
+    mask = PUBLISHED[name].draw(2000, frames, seeded())
+    assert mask.any(dim=1).all()
+    share = (~mask).any(dim=1).float().mean().item()
+    if frames == 1:
+        assert share == 0
+    else:  # of few frames, "random" often gives none
+        rarely = PUBLISHED[name].random / frames
+        assert TOTALS[name] - rarely - 0.03 < share < TOTALS[name] + 0.03
+
+
+def test_the_third_stage_mostly_animates_images():
+    given = ~PUBLISHED["stage3"].draw(8000, 8, seeded())
+    first_only = given[:, 0] & (given.sum(dim=1) == 1)
+    assert 0.2 < first_only.float().mean().item() < 0.25
+
+
+class TestFramePrediction:
+    def test_one_or_two_first_frames_are_given_equally_often(self):
+        given = ~FramePrediction(probability=0.5).draw(6000, 5, seeded())
+        shares = [(given.sum(dim=1) == count).float().mean().item() for count in (0, 1, 2)]
+        assert shares == pytest.approx([0.5, 0.25, 0.25], abs=0.03)
+        assert (given.int().diff(dim=1) <= 0).all()  # from the first frame on, without gaps
+
+    @pytest.mark.parametrize("frames", [1, 2, 3])
+    def test_there_is_always_a_frame_to_generate(self, frames):
+        mask = FramePrediction(probability=1.0, longest=4).draw(300, frames, seeded())
+        assert mask.any(dim=1).all()
+        assert (~mask).any() == (frames > 1)
+
+    def test_without_a_share_nothing_is_given(self):
+        assert not FramePrediction(probability=0.0).any
+        assert FramePrediction(probability=0.0).draw(50, 5, seeded()).all()
+
+    @pytest.mark.parametrize("options", [{"probability": 1.2}, {"longest": 0}])
+    def test_what_cannot_be_is_refused(self, options):
+        with pytest.raises(ValueError, match="must be"):
+            FramePrediction(**options)

@@ -7,29 +7,12 @@ import pytest
 import torch
 
 from models.diffusion.times import Times
-from models.generation.layout import Settings, read_settings
+from models.generation.layout import read_settings
 from models.generation.pipeline import TextToVideoPipeline
-from models.text import TextEncoder
-from tests.tiny_parts import CAPTIONS, tiny_codec, tiny_text, tiny_transformer
+from tests.tiny_parts import CAPTIONS
+from tests.tiny_pipeline import SETTINGS
 
-SETTINGS = Settings(height=16, width=24, num_frames=7, fps=8, steps=3, guidance_scale=3.0)
 PROMPTS = [*CAPTIONS, "a green triangle", "", "a blue circle moves right"]
-
-
-@pytest.fixture(scope="module")
-def text_folder(tmp_path_factory):
-    return tiny_text(tmp_path_factory.mktemp("text"))
-
-
-@pytest.fixture(scope="module")
-def pipeline(text_folder):
-    return TextToVideoPipeline(
-        transformer=tiny_transformer(),
-        codec=tiny_codec(),
-        text_encoder=TextEncoder.from_pretrained(text_folder),
-        times=Times(distribution="logit-normal", shift=True, base_resolution=32),
-        defaults=SETTINGS,
-    )
 
 
 def differ(one: np.ndarray, two: np.ndarray) -> float:
@@ -68,7 +51,14 @@ def test_equal_seeds_repeat_and_other_seeds_do_not(pipeline):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"guidance_scale": 1.0}, {"steps": 5}, {"fps": 30}, {"negative_prompt": "blue square"}],
+    [
+        {"guidance_scale": 1.0},
+        {"guidance_rescale": 0.7},
+        {"guidance_power": 2.0},
+        {"steps": 5},
+        {"fps": 30},
+        {"negative_prompt": "blue square"},
+    ],
     ids=lambda changes: next(iter(changes)),
 )
 def test_every_setting_has_an_effect(pipeline, changes):
@@ -101,6 +91,23 @@ def test_a_saved_pipeline_generates_the_same(pipeline, tmp_path):
     assert index["_class_name"] == "TextToVideoPipeline"
 
 
+def test_a_saved_pipeline_of_v_prediction_keeps_its_objective(v_pipeline, tmp_path):
+    v_pipeline.save_pretrained(tmp_path)
+    loaded = TextToVideoPipeline.from_pretrained(tmp_path)
+    assert loaded.objective == v_pipeline.objective
+    assert np.array_equal(loaded(PROMPTS[:2]), v_pipeline(PROMPTS[:2]))
+    with pytest.raises(ValueError, match="VPrediction, not with a flow"):
+        _ = loaded.flow
+
+
+def test_a_sampler_of_another_kind_is_refused(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path)
+    path = tmp_path / "scheduler/scheduler_config.json"
+    path.write_text(path.read_text().replace("RectifiedFlow", "EulerDiscreteScheduler"))
+    with pytest.raises(ValueError, match=r"EulerDiscreteScheduler.*RectifiedFlow or VPrediction"):
+        TextToVideoPipeline.from_pretrained(tmp_path)
+
+
 def test_bfloat16_stays_near_float32(pipeline, tmp_path):
     pipeline.save_pretrained(tmp_path)
     rounded = TextToVideoPipeline.from_pretrained(tmp_path, dtype=torch.bfloat16)
@@ -121,6 +128,8 @@ def test_half_precision_is_refused(pipeline):
         ({"num_frames": 0}, "num_frames must be at least 1"),
         ({"steps": 0}, "steps must be positive"),
         ({"fps": 0}, "fps must be positive"),
+        ({"guidance_rescale": 1.5}, r"guidance_rescale is a share in 0\.\.1, not 1.5"),
+        ({"guidance_power": -1.0}, "guidance_power must be 0"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_nearest_that_does(pipeline, changes, message):
