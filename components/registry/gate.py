@@ -20,7 +20,9 @@ def run(config: GateConfig, paths: StagePaths) -> Report:
     """Write `verdict.json`: the decision, its reason, and every check behind it."""
     candidate = Contestant.read(paths.input("evaluation"))
     champion = read_champion(paths.input("baseline"))
-    with threadpool_limits(1):  # a thousand decompositions of small matrices: threads would only wait for each other
+    with threadpool_limits(
+        1
+    ):  # a thousand decompositions of small matrices: threads would only wait for each other
         verdict = decide(candidate, champion, config)
     write_json(
         paths.output("verdict"),
