@@ -62,6 +62,17 @@ class CheckedModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers 
             check_exact(shapes_of(expected), shapes_in(files), str(folder))
 
 
+def load_diffusers(kind: type[Any], folder: Path) -> Any:
+    """A model of one of diffusers' own classes, which may rename what it finds.
+
+    Raises `ValueError` where a file is missing or cut short, or where tensors are missing or unknown.
+    """
+    shapes_in(file for file in weight_files(folder) if file.suffix == ".safetensors")
+    model, found = kind.from_pretrained(folder, output_loading_info=True)
+    _require_same_names(found["missing_keys"], found["unexpected_keys"], str(folder))
+    return model
+
+
 def load_weights(model: nn.Module, source: Path, *, dtype: torch.dtype | None = None) -> None:
     """Put the weights of a file or folder into a model that was built already, as from a preset.
 

@@ -19,6 +19,7 @@ from models.autoencoders.codec import Reconstruction, VideoCodec
 from models.autoencoders.config import ImageAutoencoderConfig
 from models.autoencoders.folder import CONFIG, read_config, write_config
 from models.autoencoders.posterior import start_quiet
+from models.checkpoint import load_diffusers
 from models.shapes import LatentGeometry
 
 SPATIAL = "spatial"
@@ -81,7 +82,7 @@ class ImageAutoencoder(VideoCodec):
 
         if not (Path(folder) / CONFIG).is_file():
             raise ValueError(f"{folder} holds no {CONFIG}: give a diffusers folder of an AutoencoderKL")
-        codec = cls(AutoencoderKL.from_pretrained(folder).float())
+        codec = cls(load_diffusers(AutoencoderKL, Path(folder)).float())
         factor = scaling_factor or codec.spatial.config.scaling_factor
         shift = codec.spatial.config.shift_factor or 0.0
         channels = codec.geometry.channels
@@ -116,7 +117,7 @@ class ImageAutoencoder(VideoCodec):
     def from_pretrained(cls, folder: Path) -> Self:
         from diffusers import AutoencoderKL
 
-        codec = cls(AutoencoderKL.from_pretrained(folder / SPATIAL).float())
+        codec = cls(load_diffusers(AutoencoderKL, folder / SPATIAL).float())
         codec.set_statistics(**read_config(folder)["image"])
         return codec
 

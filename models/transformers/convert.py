@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from models.checkpoint import check_exact, read_tensors, shapes_of
+from models.checkpoint import check_exact, load_diffusers, read_tensors, shapes_of
 from models.coverage import CoverageReport
 from models.positions import inverse_wavelengths
 from models.transformers.fitting import fit
@@ -49,7 +49,7 @@ def read_pixart(path: Path) -> PixArtWeights:
     if path.is_dir():
         from diffusers import PixArtTransformer2DModel
 
-        model = PixArtTransformer2DModel.from_pretrained(path)
+        model = load_diffusers(PixArtTransformer2DModel, path)
         return PixArtWeights(model.state_dict(), dict(model.config))
     if not path.is_file():
         raise ValueError(f"{path} is neither a folder saved by diffusers nor a checkpoint file of PixArt")

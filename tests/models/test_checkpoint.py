@@ -5,9 +5,10 @@ import shutil
 
 import pytest
 import torch
+from diffusers import PixArtTransformer2DModel
 from safetensors.torch import load_file, save_file
 
-from models.checkpoint import load_weights, read_tensors, weight_files
+from models.checkpoint import load_diffusers, load_weights, read_tensors, weight_files
 from models.transformers.video_transformer import VideoTransformer
 from tests.tiny_parts import tiny_transformer
 
@@ -154,6 +155,40 @@ def test_weights_without_safetensors_are_read_as_tensors_only(model, tmp_path):
     assert not list(tmp_path.glob("*.safetensors"))
     assert same(VideoTransformer.from_pretrained(tmp_path), model)
     assert read_tensors(tmp_path).keys() == model.state_dict().keys()
+
+
+@pytest.fixture
+def pixart(tmp_path):
+    """A folder of diffusers' PixArt, which `load_diffusers` reads."""
+    inner = PixArtTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=4,
+        out_channels=8,
+        num_layers=1,
+        cross_attention_dim=16,
+        sample_size=8,
+        caption_channels=12,
+        use_additional_conditions=False,
+    )
+    inner.save_pretrained(tmp_path / "pixart")
+    return tmp_path / "pixart"
+
+
+def test_a_model_of_diffusers_is_loaded_whole_or_not_at_all(pixart):
+    assert load_diffusers(PixArtTransformer2DModel, pixart).config.num_layers == 1
+    (file,) = pixart.glob("*.safetensors")
+    state = load_file(file)
+    table = state.pop("scale_shift_table")
+    save_file(state, file)
+    with pytest.raises(ValueError, match=r"1 tensors are missing \(scale_shift_table\)"):
+        load_diffusers(PixArtTransformer2DModel, pixart)
+    save_file(state | {"scale_shift_table": table, "extra": table.clone()}, file)
+    with pytest.raises(ValueError, match=r"1 tensors are unexpected \(extra\)"):
+        load_diffusers(PixArtTransformer2DModel, pixart)
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="is no whole safetensors file"):
+        load_diffusers(PixArtTransformer2DModel, pixart)
 
 
 class RunsCode:

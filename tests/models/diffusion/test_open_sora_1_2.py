@@ -22,7 +22,10 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def network():
-    return tiny_transformer()
+    model = tiny_transformer()
+    with torch.no_grad():  # velocities of the size of a trained model's
+        model.final.projection.weight.mul_(0.1)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +139,8 @@ def test_four_guided_sampling_steps_agree(network, told, rows):
         following = times[i + 1] if i + 1 < steps else 0.0
         moved = z + velocity * (time - following) / 1000
         z = moved if active is None else torch.where(active[:, None, :, None, None], moved, z)
-    assert (ours.double() - z).abs().max().item() <= 1e-5 * max(1.0, z.abs().max().item())
+    assert z.std() > 0.5
+    assert (ours.double() - z).abs().max().item() <= 1e-5
 
 
 def test_the_times_of_four_steps_are_those_of_the_formula(told):
