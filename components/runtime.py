@@ -144,7 +144,7 @@ def describe_machine() -> list[str]:
 
     memory_gb = psutil.virtual_memory().total / 1e9
     lines = [f"{cpu_count()} cores, {memory_gb:.0f} GB of memory, computing in {resolve_precision('auto')}"]
-    if not has_fast_bf16():
+    if not has_matrix_units():
         lines.append(
             "no bf16 matrix units here: expect about twice the time; the estimate adapts as stages finish"
         )
