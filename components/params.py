@@ -9,7 +9,7 @@ from pydantic import BaseModel, PositiveFloat, PositiveInt, ValidationError
 
 from components.adaptation.config import AdaptConfig
 from components.autoencoder.config import AutoencoderConfig
-from components.config import Section
+from components.config import HIDDEN_TAG, Section
 from components.data.config import (
     CaptionConfig,
     DedupConfig,
@@ -108,7 +108,7 @@ def explain(model: type[BaseModel], error: ValidationError) -> list[str]:
     lines = []
     for problem in error.errors():
         location = problem["loc"]
-        path = ".".join(str(key) for key in location)
+        path = ".".join(str(key) for key in location if not str(key).startswith(HIDDEN_TAG))
         if problem["type"] != "extra_forbidden":
             lines.append(f"{path}: {problem['msg']} (got {problem['input']!r})")
             continue

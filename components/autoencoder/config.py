@@ -1,10 +1,18 @@
 """Parameters of the autoencoder stages: the 2D autoencoder, then the temporal one on its latents."""
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    model_validator,
+)
 
-from components.config import Section
+from components.config import HIDDEN_TAG, Section
 from components.training.config import LoopConfig
 from models.autoencoders.config import (
     CausalAutoencoderConfig,
@@ -51,6 +59,21 @@ class ImageStageConfig(TrainedOrTaken):
     model: ImageAutoencoderConfig  # what is built where no weights are given
 
 
+def _kind(given: Any) -> str:
+    """Which model is meant, by the parameter that only one of them has; mistakes are then explained for that one."""
+    causal = isinstance(given, CausalAutoencoderConfig) or (
+        isinstance(given, dict) and "spatial_downsample" in given
+    )
+    return f"{HIDDEN_TAG}causal" if causal else f"{HIDDEN_TAG}temporal"
+
+
+VideoModel = Annotated[
+    Annotated[TemporalAutoencoderConfig, Tag(f"{HIDDEN_TAG}temporal")]
+    | Annotated[CausalAutoencoderConfig, Tag(f"{HIDDEN_TAG}causal")],
+    Discriminator(_kind),
+]
+
+
 class TemporalStageConfig(TrainedOrTaken):
     """One of the three stages. `weights` is the published checkpoint of Open-Sora 1.2's video autoencoder.
 
@@ -59,9 +82,7 @@ class TemporalStageConfig(TrainedOrTaken):
     `spatial_downsample` is a causal 3D autoencoder (W.A.L.T): it has no 2D part and learns from pixels.
     """
 
-    model: TemporalAutoencoderConfig | CausalAutoencoderConfig | None = (
-        None  # stage 1 creates it, later ones load it
-    )
+    model: VideoModel | None = None  # stage 1 creates it, later ones load it
     target: Literal["latents", "pixels"]
     identity: bool
     train_image_autoencoder: bool

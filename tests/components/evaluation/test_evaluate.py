@@ -195,7 +195,7 @@ def test_what_cannot_be_evaluated_stops_before_the_first_sample(paths, tmp_path)
         evaluate.run(CONFIG.model_copy(update={"height": 30}), paths)
     with pytest.raises(ContractError, match=r"extractor\.frames"):
         evaluate.run(CONFIG.model_copy(update={"frames": 6}), paths)
-    with pytest.raises(UserError, match="at least 4 clips"):
+    with pytest.raises(UserError, match="at least 2 clips"):
         evaluate.run(CONFIG.model_copy(update={"samples": 6, "fps": 1}), paths)
     shutil.copy(paths.input("latents"), tmp_path / "videos.json")
     manifest = read_json(tmp_path / "videos.json")
