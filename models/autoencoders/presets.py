@@ -101,7 +101,7 @@ AUTOENCODERS: Mapping[str, AutoencoderPreset] = {
     ),
     "hdvila-2d": AutoencoderPreset(
         config=HDVILA,
-        system="HD-VILA shifted-window",
+        system="HD-VILA shifted windows",
         published="spatial stride 4; channels and latent channels are our choice",
         video=(1, 256, 256),
     ),
@@ -131,7 +131,7 @@ AUTOENCODERS: Mapping[str, AutoencoderPreset] = {
     ),
     "hdvila-2d-tiny": AutoencoderPreset(
         config=replace(TINY_IMAGE, channels=(8, 8, 8)),
-        system="HD-VILA shifted-window",
+        system="HD-VILA shifted windows",
         published="strides",
         video=(1, 32, 32),
     ),
