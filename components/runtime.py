@@ -124,6 +124,7 @@ def prepare_services() -> None:
     defaults = {
         "DO_NOT_TRACK": "1",
         "DVC_NO_ANALYTICS": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # we draw our own
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
