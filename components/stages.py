@@ -142,8 +142,12 @@ _ROWS = (
         "data",
         "components.data.validate",
         "validation",
-        _clips("dedup"),
-        {"result": "artifacts/validate/result.json", "docs": "artifacts/validate/docs"},
+        {**_clips("dedup"), "previous": "{validation.previous}"},
+        {
+            "result": "artifacts/validate/result.json",
+            "docs": "artifacts/validate/docs",
+            "summary": "artifacts/validate/summary.json",
+        },
     ),
     Stage(
         "text_encoder",

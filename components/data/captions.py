@@ -27,6 +27,7 @@ class CaptionSource(StrEnum):
 
     FILE = "file"
     SIDECAR = "sidecar"
+    MODEL = "model"
     FALLBACK = "fallback"
 
 
@@ -37,6 +38,17 @@ class RowProblem(StrEnum):
     EMPTY = "row_empty"  # no text, or none left after cleaning
     UNMATCHED = "row_unmatched"  # no clip is of a video of that path or name
     AMBIGUOUS = "row_ambiguous"  # a file name that several videos have; give the path
+
+
+class CaptionProblem(StrEnum):
+    """Why a captioning model gave a clip no caption."""
+
+    OVER_BUDGET = "caption_over_budget"  # `caption.vision.max_requests` was spent
+    UNAVAILABLE = "caption_unavailable"  # the server stayed busy or was not reached, after all retries
+    TIMED_OUT = "caption_timed_out"
+    REFUSED = "caption_refused"  # the server would not take this clip
+    MALFORMED = "caption_malformed"  # what came back was no caption
+    EMPTY = "caption_empty"  # nothing was left of it after cleaning
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,15 @@ class RejectReason(StrEnum):
     TEXT_OVERLAY = "text_overlay"
     TOO_DARK = "too_dark"
     TOO_BRIGHT = "too_bright"
+    TOO_FAST = "too_fast"
+    BLACK = "black"  # too many black frames
+    FROZEN = "frozen"  # too many frames that repeat the one before
+    UNAESTHETIC = "unaesthetic"
+    CAPTION_MISMATCH = "caption_mismatch"  # the caption does not describe the picture
     UNSCORED = "unscored"  # the clip could not be read for a score that is filtered on
+
+    # caption
+    FOREIGN_LANGUAGE = "foreign_language"  # the caption is in another language than `caption.language`
 
     # dedup
     DUPLICATE = "duplicate"  # in reports; the table names the clip it is a duplicate of

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from components.artifacts import StagePaths, fresh_folder, write_json
 from components.data import store
 from components.data.config import ValidateConfig
+from components.data.drift import drift, read_previous, summarise
 from components.data.expectations import REQUIRED, SCORES, expectations, frame_of
 from components.data.standalone_docs import make_standalone, write_index
 from components.errors import DataQualityError
@@ -39,21 +40,43 @@ def run(config: ValidateConfig, paths: StagePaths) -> Report:
     source = paths.input("clips")
     result = paths.output("result")
     result.unlink(missing_ok=True)
+    paths.output("summary").unlink(missing_ok=True)
     table = store.read(paths.root, source, [*REQUIRED, *SCORES, "kept"])
     frame = frame_of(table.filter(pc.field("kept")))
     manifest = store.Manifest.read(source)
+    previous = read_previous(paths.input("previous"))
+    moved = drift(previous, frame) if previous else {}
     with fresh_folder(paths.output("docs")) as docs:
         findings = check(frame, expectations(config, frame), docs, name=manifest.tag)
-    failed = [finding for finding in findings if not finding["success"]]
+        judged = [*findings, *drift_findings(moved, config)]
+        write_index(docs, f"Validation of {manifest.tag}", judged)
+    failed = [finding for finding in judged if not finding["success"]]
     if failed:
         where = paths.output("docs") / "index.html"
         lines = "\n".join(f"  {finding['words']}: {finding['found']}" for finding in failed)
         raise DataQualityError(
-            f"validate: {len(failed)} of {len(findings)} expectations fail:\n{lines}\nDetails: {where}"
+            f"validate: {len(failed)} of {len(judged)} expectations fail:\n{lines}\nDetails: {where}"
         )
+    write_json(paths.output("summary"), summarise(frame, manifest.digest))
     write_json(result, {"clips": manifest.digest, "rows": len(frame), "expectations": findings})
-    log.info("%d clips meet all %d expectations", len(frame), len(findings))
-    return _report(frame, findings)
+    log.info("%d clips meet all %d expectations", len(frame), len(judged))
+    return _report(frame, findings, moved)
+
+
+def drift_findings(moved: dict[str, float], config: ValidateConfig) -> list[Finding]:
+    """What has moved since the previous version, as expectations; without `max_drift` it is only shown."""
+    limit = config.max_drift
+    asked = "" if limit is None else f" by at most {limit:g} (validation.max_drift)"
+    return [
+        {
+            "words": f"{column} is distributed as in the previous version{asked}",
+            "expectation": "population_stability_index",
+            "column": column,
+            "success": limit is None or index <= limit,
+            "found": f"population stability index {index:.3g}",
+        }
+        for column, index in moved.items()
+    ]
 
 
 def check(frame: "pd.DataFrame", expected: list["Expectation"], docs: Path, *, name: str) -> list[Finding]:
@@ -79,9 +102,7 @@ def check(frame: "pd.DataFrame", expected: list["Expectation"], docs: Path, *, n
     make_standalone(docs, clock=EPOCH.strftime("%Y-%m-%dT%H:%M:%SZ"))
     results = [result for each in outcome.run_results.values() for result in each.results]
     by_words = {result.expectation_config.meta["words"]: result for result in results}
-    findings = [_finding(by_words[expectation.meta["words"]]) for expectation in expected]
-    write_index(docs, f"Validation of {name}", findings)
-    return findings
+    return [_finding(by_words[expectation.meta["words"]]) for expectation in expected]
 
 
 def _project(docs: Path) -> Any:
@@ -142,14 +163,16 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _report(frame: "pd.DataFrame", findings: list[Finding]) -> Report:
+def _report(frame: "pd.DataFrame", findings: list[Finding], moved: dict[str, float]) -> Report:
+    metrics = {
+        "expectations": len(findings),
+        "caption_coverage": float(frame["own_caption"].mean()),
+        "seconds": float(frame["seconds"].sum()),
+        **{f"drift_{column}": index for column, index in moved.items()},
+    }
     return Report(
         stage=STAGE,
-        metrics={
-            "expectations": len(findings),
-            "caption_coverage": float(frame["own_caption"].mean()),
-            "seconds": float(frame["seconds"].sum()),
-        },
+        metrics=metrics,
         counts={
             "clips": len(frame),
             "train": int((frame["split"] == "train").sum()),
