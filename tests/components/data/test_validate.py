@@ -6,7 +6,7 @@ import re
 import pyarrow as pa
 import pytest
 
-from components.artifacts import StagePaths, read_json, sha256_of
+from components.artifacts import StagePaths, read_json, sha256_of, write_json
 from components.data import store, validate
 from components.data.config import ValidateConfig
 from components.data.expectations import expectations, frame_of
@@ -37,10 +37,15 @@ GOOD = {
 
 @pytest.fixture
 def paths(tmp_path):
+    write_json(tmp_path / "previous/summary.json", {"version": None})
     return StagePaths(
         root=tmp_path,
-        inputs={"clips": tmp_path / "dedup.json"},
-        outputs={"result": tmp_path / "validate/result.json", "docs": tmp_path / "validate/docs"},
+        inputs={"clips": tmp_path / "dedup.json", "previous": tmp_path / "previous"},
+        outputs={
+            "result": tmp_path / "validate/result.json",
+            "docs": tmp_path / "validate/docs",
+            "summary": tmp_path / "validate/summary.json",
+        },
         checkpoints=tmp_path,
     )
 
