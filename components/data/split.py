@@ -15,7 +15,7 @@ from components.data import store
 from components.data.config import SplitConfig
 from components.data.pool import Limits, Result, reason_counts, run_pool
 from components.data.reasons import SourceReason
-from components.data.scenes import Scene, detect_scenes
+from components.data.scenes import Scene, check_detector, detect_scenes
 from components.errors import DataQualityError
 from components.params import Params
 from components.report import Report
@@ -54,6 +54,7 @@ class Piece:
 
 def run(config: SplitConfig, paths: StagePaths) -> Report:
     """Write the table of clips. Raises `DataQualityError` when there is none."""
+    check_detector(config)
     videos = paths.input("videos")
     rows = store.read(paths.root, paths.input("clips")).to_pylist()
     sources = [row for row in rows if not row["reasons"]]
