@@ -12,8 +12,11 @@ from footage_workspace import ROOT, make_root, run_stage
 
 from components.data import store
 from components.data.config import Scorer
+from components.data.looks import Job
 from components.data.motion import MotionMeter, camera_flow
-from components.data.score import COLUMNS, Job, score_clip, sharpness
+from components.data.score import COLUMNS
+from components.data.scorers import score_clip
+from components.data.sharpness import sharpness
 from components.data.synthetic import CAMERAS, SceneSpec, render_scene
 from components.data.text_overlay import text_share
 from components.errors import DataQualityError
