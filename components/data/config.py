@@ -37,6 +37,8 @@ class FootageConfig(Section):
 
 class IngestConfig(Section):
     videos: str  # folder
+    manifest: str | None = None  # file or folder of files that list what is used, relative to `videos`
+    images: bool = False  # pictures in the folder too, as clips of one frame; a manifest may name them anyway
     validation_share: float = Field(ge=0, lt=1)  # of sources without a split of their own, by hash
     seed: int
     max_unreadable_share: float = Field(ge=0, le=1)

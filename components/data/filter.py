@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from components.artifacts import StagePaths
 from components.data import store
+from components.data.balance import balance
 from components.data.config import FilterConfig, Scorer
 from components.data.reasons import RejectReason
+from components.data.takedowns import TAKEDOWNS, TakedownIndex, read_takedowns
 from components.errors import DataQualityError
 from components.report import Report
 
@@ -51,6 +53,7 @@ RULES = (
     Rule("aesthetic", "aesthetic", "min_aesthetic", "min", RejectReason.UNAESTHETIC),
     Rule("match", "match", "min_match", "min", RejectReason.CAPTION_MISMATCH, complete=False),
 )
+MOVING = ("motion", "frozen")  # scorers that say nothing about a clip of one frame
 SCORES = tuple(dict.fromkeys(rule.column for rule in RULES))
 Values = NDArray[np.float32]
 Scores = dict[str, Values]  # column -> value per clip, NaN where there is none
@@ -62,7 +65,8 @@ def run(config: FilterConfig, paths: StagePaths) -> Report:
     source = paths.input("clips")
     scores = read_scores(paths.root, source)
     rules = enabled_rules(config, store.Manifest.read(source))
-    marks = judge(scores, rules, config)
+    judged = judge(scores, rules, config, stills=_stills(paths.root, source))
+    marks = np.column_stack([judged, taken_down(paths.root, source)])
     report = _report(scores, marks, rules, config)
     _refuse_too_few(report, rules, config)
 
@@ -106,18 +110,47 @@ def fails(values: Values, rule: Rule, threshold: float) -> Marks:
     return values < limit if rule.bound == "min" else values > limit
 
 
-def judge(scores: Scores, rules: Sequence[Rule], config: FilterConfig) -> Marks:
+def judge(
+    scores: Scores, rules: Sequence[Rule], config: FilterConfig, *, stills: Marks | None = None
+) -> Marks:
     """(clips, rules + 1): what speaks against a clip; the last column marks clips that are `unscored`.
 
-    A clip without a score that is filtered on could not be read when the others were.
+    A clip without a score that is filtered on could not be read when the others were. Clips that are `stills` are
+    not asked how they move.
     """
     clips = len(next(iter(scores.values())))
     marks = np.zeros((clips, len(rules) + 1), dtype=np.bool_)
     for index, rule in enumerate(rules):
-        marks[:, index] = fails(scores[rule.column], rule, getattr(config, rule.threshold))
+        asked = ~stills if stills is not None and rule.scorer in MOVING else np.ones(clips, dtype=np.bool_)
+        marks[:, index] = asked & fails(scores[rule.column], rule, getattr(config, rule.threshold))
         if rule.complete:
-            marks[:, -1] |= np.isnan(scores[rule.column])
+            marks[:, -1] |= asked & np.isnan(scores[rule.column])
     return marks
+
+
+def _stills(root: Path, manifest_path: Path) -> Marks | None:
+    """Which clips are pictures; None where the table does not say how long clips are."""
+    if "frames" not in store.Manifest.read(manifest_path).columns:
+        return None
+    stills: Marks = store.read(root, manifest_path, ["frames"])["frames"].to_numpy() == 1
+    return stills
+
+
+def taken_down(root: Path, manifest_path: Path) -> Marks:
+    """Which clips are in the list of takedowns."""
+    manifest = store.Manifest.read(manifest_path)
+    index = TakedownIndex(read_takedowns(root / TAKEDOWNS))
+    if not index:
+        return np.zeros(manifest.rows, dtype=np.bool_)
+    columns = ["clip_id", "source", "source_digest", "licence", "start_seconds", "end_seconds"]
+    rows = zip(*(store.read(root, manifest_path, [name])[name].to_pylist() for name in columns), strict=True)
+    return np.array(
+        [
+            index.has_source(source, digest, licence) or index.has_clip(clip_id, digest, start, end)
+            for clip_id, source, digest, licence, start, end in rows
+        ],
+        dtype=np.bool_,
+    )
 
 
 def reason_lists(marks: Marks, rules: Sequence[Rule]) -> pa.ListArray:
@@ -128,11 +161,16 @@ def reason_lists(marks: Marks, rules: Sequence[Rule]) -> pa.ListArray:
 
 
 def _codes(rules: Sequence[Rule]) -> list[str]:
-    return [*(rule.reason.value for rule in rules), RejectReason.UNSCORED.value]
+    return [
+        *(rule.reason.value for rule in rules),
+        RejectReason.UNSCORED.value,
+        RejectReason.TAKEN_DOWN.value,
+    ]
 
 
 def _report(scores: Scores, marks: Marks, rules: Sequence[Rule], config: FilterConfig) -> Report:
     clips, rejected = len(marks), int(marks.any(axis=1).sum())
+    first = np.bincount(marks[marks.any(axis=1)].argmax(axis=1), minlength=marks.shape[1]).tolist()
     metrics: dict[str, int | float] = {"rejected_share": rejected / clips if clips else 0.0}
     for name, values in scores.items():
         known = values[~np.isnan(values)]
@@ -149,6 +187,11 @@ def _report(scores: Scores, marks: Marks, rules: Sequence[Rule], config: FilterC
         notes=[f"not filtered on, by the parameters of `score`: {', '.join(unfiltered)}"]
         if unfiltered
         else [],
+        balance={
+            "clips": balance(
+                STAGE, "clips", clips, clips - rejected, dict(zip(_codes(rules), first, strict=True))
+            )
+        },
     )
 
 

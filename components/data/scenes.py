@@ -73,7 +73,7 @@ def detect_scenes(path: Path, config: SplitConfig) -> list[Scene]:
     if config.detector is Detector.PYSCENEDETECT:
         from components.data.scenes_pyscenedetect import shot_starts
 
-        times, end = _clock(path)
+        times, end = clock(path)
         return _scenes(times, end, _spans(_frames_at(times, shot_starts(path)), len(times)))
     if config.detector is Detector.TRANSNETV2:
         from components.data.scenes_transnet import find_shots
@@ -124,8 +124,8 @@ def _refuse_empty(path: Path, times: Sequence[float]) -> None:
         raise UndecodableError(SourceReason.ZERO_LENGTH, f"{path.name} holds no frame")
 
 
-def _clock(path: Path) -> tuple[list[float], float]:
-    """Times of the frames of a file and its end, without decoding."""
+def clock(path: Path) -> tuple[list[float], float]:
+    """Times of the frames of a file and its end, without decoding. Raises `UndecodableError`."""
     with VideoFile(path) as video:
         times = video.packet_times()
         _refuse_empty(path, times)

@@ -14,11 +14,13 @@ import pyarrow as pa
 
 from components.artifacts import StagePaths
 from components.data import store
+from components.data.balance import balance
 from components.data.captions import CaptionIndex, Target, read_captions
 from components.data.config import ScoreConfig, Scorer
 from components.data.looks import Job
-from components.data.pool import Limits, Result, reason_counts, run_pool
-from components.data.scorers import Scores, check_weights, columns_of, modes_of, score_clip
+from components.data.pool import Limits, Result, reason_counts
+from components.data.score_items import score_all
+from components.data.scorers import Scores, check_weights, columns_of, modes_of
 from components.errors import DataQualityError
 from components.params import Params
 from components.report import Report
@@ -44,7 +46,8 @@ def run(config: ScoreConfig, paths: StagePaths) -> Report:
         Job(videos / clip["source"], clip["start_seconds"], clip["end_seconds"], clip["fps"], config, caption)
         for clip, caption in zip(clips, captions, strict=True)
     ]
-    results = run_pool(score_clip, jobs, Limits(runtime.workers, runtime.item_seconds), title=STAGE)
+    limits = Limits(runtime.workers, runtime.item_seconds)
+    results = score_all(jobs, table["clip_id"].to_pylist(), config, limits, paths.root)
     report = _report(clips, results)
     if not report.counts["scored"]:
         raise DataQualityError(
@@ -91,4 +94,5 @@ def _report(clips: Sequence[dict[str, Any]], results: Sequence[Result[Scores]]) 
         counts={"clips": len(clips), "scored": len(scores), "failed": len(failed)},
         reasons=reason_counts(results),
         notes=failed[:NAMED],
+        balance={"clips": balance(STAGE, "clips", len(clips), len(scores), reason_counts(results))},
     )
