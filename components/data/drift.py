@@ -95,13 +95,15 @@ def _number_summary(values: NDArray[np.float64]) -> Summary:
 
 
 def _parts(values: NDArray[np.float64], edges: Sequence[float]) -> dict[str, float]:
-    """Share of the values up to each edge but the last, above them all, and of those that are missing.
+    """Share of the values below the first edge, at it, up to each other edge, above the last, and missing.
 
-    A value that equals an edge counts below it, and one within rounding of it too.
+    A value within rounding of an edge counts as equal to it.
     """
     known = values[~np.isnan(values)]
-    limits = np.asarray(edges[:-1]) * (1 + np.sign(edges[:-1]) * 10.0 ** (1 - DIGITS))
-    counts = np.bincount(np.searchsorted(limits, known, side="left"), minlength=len(edges))
+    limits = np.asarray(edges)
+    slack = np.abs(limits) * 10.0 ** (1 - DIGITS)
+    limits = np.concatenate([[np.nextafter(limits[0] - slack[0], -np.inf)], limits + slack])
+    counts = np.bincount(np.searchsorted(limits, known, side="left"))
     parts = {f"{index:02}": float(count) for index, count in enumerate(counts) if count}
     if len(known) < len(values):
         parts[MISSING] = float(len(values) - len(known))

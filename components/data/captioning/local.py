@@ -14,16 +14,20 @@ from components.data.pool import RejectedError
 from components.errors import UserError
 
 
+def check_weights(folder: Path) -> None:
+    """Raises `UserError` where the folder holds no model."""
+    if not (folder / "config.json").is_file():
+        raise UserError(
+            f"caption.vision.weights {folder} holds no model (no config.json): download one, as"
+            " `hf download llava-hf/llava-v1.6-mistral-7b-hf --local-dir weights/llava`"
+        )
+
+
 class LocalModel:
     """One model in this process; threads take turns."""
 
     def __init__(self, folder: Path, config: VisionConfig) -> None:
-        """Raises `UserError` where the folder holds no such model."""
-        if not (folder / "config.json").is_file():
-            raise UserError(
-                f"caption.vision.weights {folder} holds no model (no config.json): download one, as"
-                " `hf download llava-hf/llava-v1.6-mistral-7b-hf --local-dir weights/llava`"
-            )
+        """Raises `UserError` where the library cannot make such a pipeline of the folder."""
         from transformers import pipeline
 
         from components.runtime import compute_device
@@ -44,8 +48,8 @@ class LocalModel:
         from PIL import Image
 
         images = [Image.open(io.BytesIO(one)).convert("RGB") for one in pictures]
-        content = [*({"type": "image", "image": image} for image in images)]
-        messages = [{"role": "user", "content": [*content, {"type": "text", "text": self.config.prompt}]}]
+        shown = [{"type": "image", "image": image} for image in images]
+        messages = [{"role": "user", "content": [*shown, {"type": "text", "text": self.config.prompt}]}]
         with self._lock:
             if self.config.max_requests is not None and self.requests >= self.config.max_requests:
                 raise RejectedError(CaptionProblem.OVER_BUDGET)

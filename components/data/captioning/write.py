@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from components.artifacts import sha256_of, sha256_of_json
 from components.data.captioning.answers import FOLDER, Answers
 from components.data.captioning.endpoint import Endpoint, Server
-from components.data.captioning.local import LocalModel
+from components.data.captioning.local import LocalModel, check_weights
 from components.data.captioning.pictures import PictureOrder, take_pictures
 from components.data.captions import CaptionProblem
 from components.data.config import VisionConfig
@@ -49,6 +49,7 @@ def write_captions(
     clips: Sequence[Row], config: VisionConfig, root: Path, videos: Path, runtime: RuntimeConfig
 ) -> Written:
     """Ask about every clip that was not asked about yet. Raises `UserError` where asking on is pointless."""
+    _check(config, root, runtime)
     answers = Answers(root / FOLDER / f"{identity(config, root)}.jsonl")
     waiting = [clip for clip in clips if answers.get(clip["clip_id"]) is None]
     problems: dict[str, str] = {}
@@ -83,16 +84,22 @@ def identity(config: VisionConfig, root: Path) -> str:
     return sha256_of_json(asked)[:16]
 
 
-def _captioner(config: VisionConfig, root: Path, runtime: RuntimeConfig) -> Captioner:
+def _check(config: VisionConfig, root: Path, runtime: RuntimeConfig) -> None:
+    """Raises `UserError` where no model is named that could be asked."""
     if config.weights:
-        return LocalModel(root / config.weights, config)
-    if not runtime.caption_endpoint:
+        check_weights(root / config.weights)
+    elif not runtime.caption_endpoint:
         raise UserError(
             "caption.vision needs a model: set `caption.vision.weights` to a folder, or"
             " `runtime.caption_endpoint` to an OpenAI-compatible server, as http://host:8000/v1"
         )
-    server = Server(runtime.caption_endpoint, caption_key(), runtime.caption_seconds, runtime.caption_retries)
-    return Endpoint(server, config)
+
+
+def _captioner(config: VisionConfig, root: Path, runtime: RuntimeConfig) -> Captioner:
+    if config.weights:
+        return LocalModel(root / config.weights, config)
+    url, seconds = runtime.caption_endpoint or "", runtime.caption_seconds
+    return Endpoint(Server(url, caption_key(), seconds, runtime.caption_retries), config)
 
 
 def _pictures(

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shutil
 
 import pyarrow as pa
 import pytest
@@ -10,7 +11,7 @@ from components.artifacts import StagePaths, read_json, sha256_of, write_json
 from components.data import store, validate
 from components.data.config import ValidateConfig
 from components.data.expectations import expectations, frame_of
-from components.errors import DataQualityError
+from components.errors import ContractError, DataQualityError
 
 CONFIG = ValidateConfig(min_clips=4, min_caption_coverage=0.5, min_motion_mean=0.1)
 NUMBER = 8
@@ -144,3 +145,40 @@ def test_an_expectation_that_cannot_be_worked_out_is_a_failure(tmp_path):
     (finding,) = validate.check(pd.DataFrame({"a": [1]}), [broken], tmp_path / "docs", name="rows")
     assert not finding["success"]
     assert "nowhere" in finding["found"]
+
+
+def accept(paths):
+    """Make the present version the one that the next is compared with."""
+    shutil.copyfile(paths.outputs["summary"], paths.inputs["previous"] / "summary.json")
+
+
+def test_the_first_version_has_nothing_to_be_compared_with(paths):
+    report = run(paths)
+    assert not [name for name in report.metrics if name.startswith("drift_")]
+
+
+def test_the_same_version_has_not_moved(paths):
+    run(paths)
+    accept(paths)
+    report = run(paths)
+    moved = {name: value for name, value in report.metrics.items() if name.startswith("drift_")}
+    assert {"drift_motion", "drift_seconds", "drift_split"} <= set(moved)
+    assert set(moved.values()) == {0.0}
+
+
+def test_a_column_that_moved_fails_by_name_only_where_a_limit_is_set(paths):
+    run(paths)
+    accept(paths)
+    faster = {"motion": pa.array([2.0] * NUMBER, pa.float32())}
+    report = run(paths, **faster)
+    assert report.metrics["drift_motion"] > 1
+    assert "distributed as in the previous version" in (paths.outputs["docs"] / "index.html").read_text()
+    (line,) = failures(paths, CONFIG.model_copy(update={"max_drift": 0.25}), **faster)
+    assert line.startswith("motion is distributed as in the previous version by at most 0.25")
+    assert not paths.outputs["summary"].exists()
+
+
+def test_a_version_to_compare_with_that_is_missing_says_the_way_out(paths):
+    (paths.inputs["previous"] / "summary.json").unlink()
+    with pytest.raises(ContractError, match="reelforge data accept"):
+        run(paths)
