@@ -10,20 +10,20 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from components.artifacts import StagePaths
 from components.data import store
+from components.data.balance import balance
+from components.data.code_version import code_version
 from components.data.config import DedupConfig
-from components.data.frames import read_frames
+from components.data.items import Work, run_items, stamp_of
 from components.data.near_pairs import near_pairs
-from components.data.pool import Limits, Result, reason_counts, run_pool
+from components.data.pool import Limits, Result, reason_counts
 from components.data.reasons import RejectReason
+from components.data.thumbnails import Embedding, Thumbnails, embed, pack, unpack
 from components.errors import DataQualityError
 from components.params import Params
 from components.report import Report
@@ -42,20 +42,7 @@ COLUMNS = (
     "reasons",
 )
 IF_THERE = ("aesthetic", "caption_reasons")  # columns of scorers and checks that may be off
-FLAT = 1e-3  # length of an embedding below which a clip shows nothing but one colour
 Row = dict[str, Any]
-Embedding = NDArray[np.float32]  # (frames * thumbnail * thumbnail * 3,), of length 1
-
-
-@dataclass(frozen=True)
-class Thumbnails:
-    """Work order: so many thumbnails, evenly spaced over a stretch of a file."""
-
-    path: Path
-    start_seconds: float
-    end_seconds: float
-    frames: int
-    pixels: int
 
 
 @dataclass(frozen=True)
@@ -116,30 +103,14 @@ def _embed_all(rows: Sequence[Row], config: DedupConfig, paths: StagePaths) -> l
         )
         for row in rows
     ]
-    return run_pool(embed, orders, Limits(limits.workers, limits.item_seconds), title=STAGE)
-
-
-def embed(order: Thumbnails) -> Embedding:
-    """Unit vector of a clip's thumbnails, the mean colour taken off; zeros for a clip of one flat colour.
-
-    The cosine of two clips is then the correlation of their pixels: a change of brightness or contrast, as
-    another encoder makes, leaves it alone, and two dark clips are not alike for being dark.
-    """
-    seconds = order.end_seconds - order.start_seconds
-    pixels = read_frames(
-        order.path,
-        order.start_seconds,
-        order.end_seconds,
-        fps=order.frames / seconds,
-        height=order.pixels,
-        width=order.pixels,
-        max_frames=order.frames,
-    )
-    values = pixels.astype(np.float32) / 255
-    values -= values.mean(axis=(0, 1, 2))
-    length = float(np.linalg.norm(values))
-    unit = values / length if length > FLAT else np.zeros_like(values)
-    return unit.ravel().astype(np.float32)
+    version = {
+        "frames": config.frames,
+        "pixels": config.thumbnail,
+        "code": code_version("components.data.thumbnails"),
+    }
+    work = Work(STAGE, embed, version, pack=pack, unpack=unpack)
+    keys = [(row["clip_id"], stamp_of(order.path)) for row, order in zip(rows, orders, strict=True)]
+    return run_items(paths.root, work, orders, keys, Limits(limits.workers, limits.item_seconds))
 
 
 def group(clips: Sequence[Candidate], pairs: Iterable[tuple[int, int]]) -> list[Group]:
@@ -194,4 +165,5 @@ def _report(results: Sequence[Result[Embedding]], groups: Sequence[Group], kept:
         },
         reasons=dict(sorted(reasons.items())),
         notes=notes,
+        balance={"clips": balance(STAGE, "clips", len(results), kept, reasons)},
     )

@@ -65,7 +65,7 @@ def run(config: FilterConfig, paths: StagePaths) -> Report:
     source = paths.input("clips")
     scores = read_scores(paths.root, source)
     rules = enabled_rules(config, store.Manifest.read(source))
-    judged = judge(scores, rules, config, stills=_stills(paths.root, source))
+    judged = judge(scores, rules, config, stills=still_clips(paths.root, source))
     marks = np.column_stack([judged, taken_down(paths.root, source)])
     report = _report(scores, marks, rules, config)
     _refuse_too_few(report, rules, config)
@@ -128,7 +128,7 @@ def judge(
     return marks
 
 
-def _stills(root: Path, manifest_path: Path) -> Marks | None:
+def still_clips(root: Path, manifest_path: Path) -> Marks | None:
     """Which clips are pictures; None where the table does not say how long clips are."""
     if "frames" not in store.Manifest.read(manifest_path).columns:
         return None

@@ -153,8 +153,8 @@ def _published(clips: Geometries, request: Request) -> tuple[list[Row], dict[str
     counts: Counter[tuple[int, str]] = Counter()
     aspects = request.encode.buckets.aspects
     shapes = np.stack([walked.taken, clips.heights, clips.widths])[:, walked.taken >= 0]
-    for (slot, height, width), number in _unique(shapes):
-        counts[slot, nearest_aspect(height, width, aspects)] += number
+    for (index, height, width), number in _unique(shapes):
+        counts[index, nearest_aspect(height, width, aspects)] += number
     policy = request.batches.small_bucket
     rows = []
     for (index, aspect), number in sorted(counts.items()):

@@ -21,7 +21,7 @@ SEED = 1
 
 
 def near_pairs(
-    vectors: Sequence[Vectors] | Vectors, max_cosine: float, *, exact: int, cluster: int
+    vectors: Sequence[NDArray[Any]], max_cosine: float, *, exact: int, cluster: int
 ) -> Iterator[tuple[int, int]]:
     """Every pair (i, j), i < j, whose cosine is above `max_cosine`.
 
@@ -29,7 +29,7 @@ def near_pairs(
     """
     if not len(vectors):
         return iter(())
-    matrix = np.stack(vectors) if isinstance(vectors, list) else np.asarray(vectors)
+    matrix = np.stack(vectors, dtype=np.float32, casting="same_kind")
     if len(matrix) <= exact:
         return exact_pairs(matrix, max_cosine)
     return clustered_pairs(matrix, max_cosine, math.ceil(len(matrix) / cluster))

@@ -13,7 +13,19 @@ from numpy.typing import NDArray
 
 from components.data import store
 from components.data.config import FilterConfig, Scorer
-from components.data.filter import RULES, Marks, Rule, Values, enabled_rules, judge, read_scores, wanted_rules
+from components.data.filter import (
+    MOVING,
+    RULES,
+    Marks,
+    Rule,
+    Values,
+    enabled_rules,
+    judge,
+    read_scores,
+    still_clips,
+    taken_down,
+    wanted_rules,
+)
 from components.errors import UserError
 
 SCORED = Path("artifacts/clips/score.json")
@@ -63,16 +75,18 @@ def sweep_table(
     scores = read_scores(root, path)
     enabled = enabled_rules(config, manifest)
     modes = manifest.notes.get("score", {})
+    stills, gone = still_clips(root, path), taken_down(root, path)
     found = []
     for rule in rules:
         known = scores.get(rule.column)
         if known is None or np.isnan(known).all():
             continue
         others = tuple(other for other in enabled if other is not rule)
-        against = judge(scores, others, config).any(axis=1)
+        against: Marks = judge(scores, others, config, stills=stills).any(axis=1) | gone
+        spared = spared_by(rule, known, stills)
         current = getattr(config, rule.threshold)
         asked = thresholds(known, values or Range(), current)
-        trials = try_thresholds(known, against, rule, asked)
+        trials = try_thresholds(known, spared, against, rule, asked)
         marked = tuple(
             Trial(trial.threshold, trial.alone, trial.joint, trial.threshold == current) for trial in trials
         )
@@ -109,10 +123,18 @@ def thresholds(values: Values, asked: Range, current: float | None) -> list[floa
     return sorted({*even, *extra})
 
 
-def try_thresholds(values: Values, against: Marks, rule: Rule, asked: Sequence[float]) -> list[Trial]:
+def spared_by(rule: Rule, values: Values, stills: Marks | None) -> Marks:
+    """Clips that the rule never rejects: pictures where it asks for motion, and those that need no such score."""
+    spared = np.isnan(values) & (not rule.complete)
+    return spared if stills is None or rule.scorer not in MOVING else spared | stills
+
+
+def try_thresholds(
+    values: Values, spared: Marks, against: Marks, rule: Rule, asked: Sequence[float]
+) -> list[Trial]:
     """What each threshold keeps. `against` marks the clips that another rule rejects."""
-    alone = _kept(values, rule, asked)
-    joint = _kept(values[~against], rule, asked)
+    alone = _kept(values[~spared], rule, asked) + spared.sum()
+    joint = _kept(values[~spared & ~against], rule, asked) + (spared & ~against).sum()
     trials = [
         Trial(threshold, int(one), int(both))
         for threshold, one, both in zip(asked, alone, joint, strict=True)

@@ -134,7 +134,8 @@ class Endpoint:
         """Twice as long each time, and up to half more by chance, so that clients do not come back together."""
         if asked is not None:
             return min(asked, LONGEST_PAUSE)
-        return min(self.server.pause * 2**attempt, LONGEST_PAUSE) * (1 + random.random() / 2)
+        doubled: float = self.server.pause * 2.0**attempt
+        return min(doubled, LONGEST_PAUSE) * (1 + random.random() / 2)
 
 
 def message(pictures: Sequence[bytes], config: VisionConfig) -> dict[str, Any]:

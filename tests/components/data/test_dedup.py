@@ -16,6 +16,7 @@ from components.data.config import DedupConfig
 from components.data.dedup import Candidate, group
 from components.data.near_pairs import exact_pairs
 from components.data.synthetic import SceneSpec, render_scene
+from components.data.thumbnails import Thumbnails, embed, pack, unpack
 from components.errors import DataQualityError
 
 ROOT = Path(__file__).parents[3]
@@ -173,8 +174,8 @@ def test_the_kept_clips_do_not_depend_on_the_order_of_rows(random):
 def test_clips_of_one_flat_colour_are_not_duplicates_of_each_other(tmp_path):
     for level in (0, 90):
         write_video(tmp_path / f"{level}.mp4", np.full((12, 96, 96, 3), level, np.uint8))
-    orders = [dedup.Thumbnails(tmp_path / f"{level}.mp4", 0.0, 1.5, 3, 12) for level in (0, 90)]
-    assert not list(exact_pairs(np.stack([dedup.embed(order) for order in orders]), 0.5))
+    orders = [Thumbnails(tmp_path / f"{level}.mp4", 0.0, 1.5, 3, 12) for level in (0, 90)]
+    assert not list(exact_pairs(np.stack([embed(order) for order in orders]), 0.5))
 
 
 def test_a_clip_with_a_caption_in_another_language_is_not_kept(tmp_path, videos, deduplicated):
@@ -189,3 +190,18 @@ def test_a_clip_with_a_caption_in_another_language_is_not_kept(tmp_path, videos,
     dedup.run(CONFIG, paths)
     rows = store.read(tmp_path, paths.outputs["clips"], ["clip_id", "kept"]).to_pylist()
     assert {row["clip_id"]: row["kept"] for row in rows} == {"original": False, "right": True}
+
+
+def test_what_was_embedded_once_is_not_read_again(deduplicated, videos, monkeypatch):
+    rows = (("original", "train", 2.0), ("again", "train", 1.0), ("broken", "train", 1.0))
+    first = deduplicated(*rows)
+    monkeypatch.setattr(
+        "components.data.items.run_pool", lambda _, jobs, *__, **___: [] if not jobs else 1 / 0
+    )
+    assert deduplicated(*rows) == first
+
+
+def test_an_embedding_survives_being_kept(videos):
+    embedding = embed(Thumbnails(videos / "original.mp4", 0.0, 1.5, 3, 12))
+    assert (unpack(pack(embedding)) == embedding).all()
+    assert np.linalg.norm(embedding.astype(np.float32)) == pytest.approx(1, abs=1e-3)
