@@ -9,6 +9,7 @@ from rich.table import Table
 
 from components.errors import UserError
 from components.params import Params
+from components.stages import STAGES
 from flows.cli.recipes import recipe_files
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def register(app: typer.Typer) -> None:
     app.command("sweep")(sweep)
     app.command("buckets")(buckets)
     app.command("report")(report)
+    app.command("accept")(accept)
 
 
 def params_of(recipe: str | None) -> Params:
@@ -146,3 +148,28 @@ def report() -> None:
 
     page = write_data_report(ROOT.resolve())
     console.print(f"{page}", highlight=False, soft_wrap=True)
+
+
+def accept() -> None:
+    """Make the validated data set the one that later versions are compared with.
+
+    Drift of every column is then told against it, and fails `validate` above validation.max_drift.
+
+    Example: reelforge data accept && git commit -m "data: accept this version" data_baseline
+    """
+    import shutil
+
+    from components.artifacts import read_json
+    from components.data.drift import SUMMARY
+
+    params = Params.load(ROOT / "params.yaml")
+    source = ROOT / STAGES["validate"].outputs["summary"]
+    if not source.is_file():
+        raise UserError(
+            f"{source} is missing: `reelforge stage validate` makes it of a data set that is valid"
+        )
+    target = ROOT / params.validation.previous / SUMMARY
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    clips = read_json(target)["clips"]
+    console.print(f"later versions are compared with these {clips:,} clips; commit {target}", highlight=False)
