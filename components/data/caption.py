@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from components.artifacts import StagePaths
 from components.data import store
+from components.data.balance import balance
 from components.data.caption_suffix import with_suffix
 from components.data.caption_text import clean_caption
 from components.data.captioning.write import Written, write_captions
@@ -166,6 +167,7 @@ def _report(captions: list[Caption], index: CaptionIndex, written: Written, conf
     reasons = Counter(str(reason) for reason in index.problems.elements())
     reasons.update(written.problems.values())
     foreign = sum(caption.foreign for caption in captions)
+    dropped = {RejectReason.FOREIGN_LANGUAGE.value: foreign}
     metrics: dict[str, int | float] = {
         "coverage": len(own) / len(captions) if captions else 0.0,
         "distinct": len(set(own)),
@@ -180,6 +182,7 @@ def _report(captions: list[Caption], index: CaptionIndex, written: Written, conf
         counts={"clips": len(captions), **{origin.value: counts[origin.value] for origin in sources}},
         reasons={reason: number for reason, number in sorted(reasons.items()) if number},
         notes=_notes(len(own), len(captions), config),
+        balance={"clips": balance(STAGE, "clips", len(captions), len(captions) - foreign, dropped)},
     )
 
 

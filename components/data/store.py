@@ -139,6 +139,40 @@ def read(root: Path, manifest_path: Path, columns: Sequence[str] | None = None) 
     return _open(root, manifest).to_table(columns=None if columns is None else list(columns))
 
 
+def find(root: Path, manifest_path: Path, **values: str) -> list[dict[str, Any]]:
+    """The rows of a manifest whose columns have these values; the table is not read as a whole."""
+    manifest = Manifest.read(manifest_path)
+    if missing := set(values) - set(manifest.columns):
+        raise ContractError(f"{manifest_path} has no column {', '.join(sorted(missing))}")
+    rows: list[dict[str, Any]] = _open(root, manifest).to_table(filter=condition(**values)).to_pylist()
+    return rows
+
+
+def condition(**values: str) -> str:
+    """`source = 'a.mp4' AND split = 'train'` for a search in a table."""
+    return " AND ".join(f"{name} = '{value.replace(chr(39), chr(39) * 2)}'" for name, value in values.items())
+
+
+@dataclass(frozen=True)
+class Version:
+    """One state of a table that is still stored, and how many of its rows were looked for."""
+
+    tag: str
+    rows: int
+
+
+def versions_with(root: Path, name: str, stage: str, wanted: str) -> list[Version]:
+    """The states of a table made by a stage that hold rows for which the condition `wanted` is true."""
+    import lance
+
+    location = root / STORE / f"{name}.lance"
+    return [
+        Version(tag, rows)
+        for tag in sorted(_tags(location))
+        if stage_of(tag) == stage and (rows := lance.dataset(location, version=tag).count_rows(wanted))
+    ]
+
+
 def is_stored(root: Path, manifest_path: Path) -> bool:
     """True when the state that a manifest names can be read in this workspace."""
     return _is_stored(root, Manifest.read(manifest_path))
