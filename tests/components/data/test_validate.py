@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from components.artifacts import StagePaths, read_json, sha256_of, write_json
-from components.data import store, validate
+from components.data import store, table_parts, validate
 from components.data.config import ValidateConfig
 from components.data.expectations import expectations, frame_of
 from components.errors import ContractError, DataQualityError
@@ -182,3 +182,34 @@ def test_a_version_to_compare_with_that_is_missing_says_the_way_out(paths):
     (paths.inputs["previous"] / "summary.json").unlink()
     with pytest.raises(ContractError, match="reelforge data accept"):
         run(paths)
+
+
+MORE = {"min_clips": 9, "min_caption_coverage": 0.75, "min_motion_mean": 0.5}
+BAD = {
+    "caption": ["a cat"] * 7 + [" "],
+    "split": ["train", "validation"] * 4,
+    "height": [96] * 7 + [8],
+    "width": [8, 8, *[96] * 6],
+}
+
+
+def test_a_table_in_parts_is_found_to_be_what_the_whole_one_is(paths, monkeypatch):
+    whole_report, whole = run(paths), read_json(paths.outputs["result"])
+    summary = read_json(paths.outputs["summary"])
+    whole_lines = failures(paths, ValidateConfig(**MORE), **BAD)
+    monkeypatch.setattr(table_parts, "PART_ROWS", 3)
+    assert failures(paths, ValidateConfig(**MORE), **BAD) == whole_lines
+    assert run(paths) == whole_report
+    assert read_json(paths.outputs["result"]) == whole
+    assert read_json(paths.outputs["summary"]) == summary
+    assert (paths.outputs["docs"] / "index.html").is_file()
+    assert len(list(paths.outputs["docs"].glob("part_*"))) == 3
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8, 100])
+def test_parts_of_a_table_are_its_rows_in_order(paths, rows):
+    run(paths, kept=[True] * 5 + [False] + [True] * 2)
+    tables = list(store.read_parts(paths.root, paths.inputs["clips"], ["clip_id"], rows=rows, where="kept"))
+    found = [clip_id for table in tables for clip_id in table["clip_id"].to_pylist()]
+    assert found == [*GOOD["clip_id"][:5], *GOOD["clip_id"][6:]]
+    assert all(table.num_rows == rows for table in tables[:-1])
