@@ -26,7 +26,6 @@ from components.errors import UserError
 
 HUES = 180  # OpenCV's hue is in steps of two degrees
 FLASH_FRAMES = 3  # a picture that returns later than that was another shot
-UNLIKE = 0.8  # of the threshold for cuts: how different the two shots of a dissolve must be
 Differences = NDArray[np.float64]
 
 
@@ -197,7 +196,7 @@ def _dissolves(
         if _difference(
             *(_hsv(pictures[first + frame]) for frame in (math.floor(ramp.start), math.ceil(ramp.end)))
         )
-        > UNLIKE * config.threshold
+        > config.threshold
     ]
 
 

@@ -25,10 +25,11 @@ DARK_SHARE = 0.35  # a fade ends below this share of the light
 DIMMED = 0.85  # cosine of a dim frame with its picture in full light
 FADE_ERROR = 0.1  # from a straight ramp
 MIN_CHANGE = 4.0  # levels between the two shots of a dissolve
-SPREAD = 0.3  # of the mean change: what the median cell must change; a thing that moves changes few cells
+SPREAD = 0.5  # of the mean change: what the median cell must change; a thing that moves changes few cells
 MIDDLE_ERROR = 0.4  # of the change: how far the middle may be from the mean of both ends
 RAMP_ERROR = 0.11
-MIXTURE_ERROR = 0.35  # of the change: what no mixture of the two shots explains
+MIXTURE_ERROR = 0.3  # of the change: what no evenly growing mixture of the two shots explains
+RESTLESS = 0.65  # of the change: what may change as long before or behind; a pan goes on, a dissolve has ends
 SAME_SCENE = 0.85  # correlation: the light has changed, not the scene
 
 
@@ -151,16 +152,30 @@ def fit_ramp(flat: NDArray[np.float32], start: int, length: int) -> Ramp | None:
     if finish - begin < SHORTEST or begin - 1 < 0 or finish + 1 > len(flat) - 1:
         return None
     first, after = int(np.floor(begin)), int(np.ceil(finish)) + 1
-    rest = max(2, (after - first) // 3)
+    if _restlessness(flat, first, after - 1) > RESTLESS * size:
+        return None
+    rest = max(2, (after - first) // 2)
     window = np.arange(max(low, first - rest), min(high, after + rest))
     model = np.clip((window - begin) / (finish - begin), 0, 1)
     error = float(np.sqrt(np.mean((shares[window - low] - model) ** 2)))
     inside = slice(max(first, low), min(after, high))
     mixed = before + shares[inside.start - low : inside.stop - low, None] * change
     unexplained = float(np.abs(flat[inside] - mixed).mean()) / size
-    if error > RAMP_ERROR or unexplained > MIXTURE_ERROR:
+    if error > RAMP_ERROR or error + unexplained > MIXTURE_ERROR:
         return None
     return Ramp(begin, finish, error + unexplained)
+
+
+def _restlessness(flat: NDArray[np.float32], start: int, end: int) -> float:
+    """Mean change over the stretches before `start` and behind `end`, as long as the one between, the larger."""
+    length = end - start
+    changes = []
+    for first, last in ((max(0, start - length), start), (end, min(len(flat) - 1, end + length))):
+        if last - first < SHORTEST:
+            return np.inf  # nobody can tell
+        scale = min(2.0, length / (last - first))  # a shorter stretch has had less time to change
+        changes.append(scale * float(np.abs(flat[last] - flat[first]).mean()))
+    return max(changes)
 
 
 def _shares(difference: NDArray[np.float32], change: Vector) -> Vector:
