@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from components.data.caption_text import clean_caption
+from components.data.listing import caption_records, is_published
 from components.errors import UserError
 
 COLUMNS = ("path", "text")
@@ -92,7 +93,7 @@ def _seconds(value: Any) -> float | None:
 
 
 def read_captions(source: Path) -> Captions:
-    """Every caption of a captions file, or of the sidecars in a folder.
+    """Every caption of a captions file, or of the sidecars in a folder; Panda-70M and WebVid files are such too.
 
     Raises `UserError` when the file is of another type or lacks a column.
     """
@@ -105,7 +106,8 @@ def read_captions(source: Path) -> Captions:
             f"caption.source {source} must be a folder of sidecars or a {', '.join(FILE_TYPES)} file"
         )
     captions = Captions()
-    for record in reader(source):
+    published = is_published(source)
+    for record in caption_records(source) if published else reader(source):
         if record is None:
             captions.problems[RowProblem.UNREADABLE] += 1
         else:

@@ -8,7 +8,7 @@ told apart by their columns. All of them become `Listed`: a name, the spans that
 import ast
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,9 +70,12 @@ def caption_records(manifest: Path) -> Iterator[dict[str, Any]]:
             yield {"path": row.name, "text": text, "start": start, "end": end}
 
 
-def is_published(columns: Mapping[str, Any]) -> bool:
-    """True for the columns of HD-VILA-100M, Panda-70M and WebVid."""
-    return any(needed <= set(columns) for needed, _ in _FORMATS[:-1])
+def is_published(manifest: Path) -> bool:
+    """True for a file in the format of HD-VILA-100M, Panda-70M or WebVid, by its first row."""
+    if not manifest.is_file() or manifest.suffix.lower() not in FILE_TYPES:
+        return False
+    columns = set(next(_READERS[manifest.suffix.lower()](manifest), None) or ())
+    return any(needed <= columns for needed, _ in _FORMATS[:-1])
 
 
 def _files(manifest: Path) -> list[Path]:
@@ -96,8 +99,13 @@ def _read_csv(path: Path) -> Iterator[Record | None]:
     csv.field_size_limit(1 << 27)  # Panda-70M keeps all clips of a video in one field
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
         reader = csv.DictReader(stream, skipinitialspace=True)
-        for record in reader:
-            yield None if None in record.values() else {key: value for key, value in record.items() if key}
+        try:
+            for record in reader:
+                yield (
+                    None if None in record.values() else {key: value for key, value in record.items() if key}
+                )
+        except csv.Error as error:
+            raise UserError(f"{path}, line {reader.line_num} is not CSV: {error}") from None
 
 
 def _read_jsonl(path: Path) -> Iterator[Record | None]:

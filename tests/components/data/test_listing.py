@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from components.data.captions import CaptionIndex, Target, read_captions
 from components.data.config import IngestConfig
 from components.data.listing import Listed, caption_records, read_listing
 from components.data.sources import find_sources
@@ -80,6 +81,21 @@ def test_webvid_lists_whole_videos_in_folders(tmp_path):
     )
     touch(tmp_path, "videos/006001_006050/21179416.mp4", "videos/other/21179416.mp4")
     assert list(sources(tmp_path, "webvid.csv")) == ["videos/006001_006050/21179416.mp4"]
+
+
+def test_the_captions_of_a_published_file_reach_the_clips_that_were_cut_by_it(tmp_path):
+    (tmp_path / "panda.csv").write_text(PANDA)
+    (tmp_path / "webvid.csv").write_text(WEBVID)
+    videos = ["deep/u_9y14GN7kU.mp4", "x/006001_006050/21179416.mp4"]
+    for name, target, text in (
+        ("panda.csv", Target(videos[0], 96.0, 100.0), "A dog's tail."),
+        ("webvid.csv", Target(videos[1], 0.0, 2.0), "Aerial shot, winter forest"),
+    ):
+        index = CaptionIndex(read_captions(tmp_path / name), videos, max_words=50)
+        found = index.find(target)
+        assert found is not None
+        assert found.text == text
+        assert index.find(Target(videos[0], 40.0, 50.0)) is None
 
 
 ROWS = [
