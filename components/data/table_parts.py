@@ -14,7 +14,7 @@ from components.data.expectations import REQUIRED, SCORES, frame_of
 if TYPE_CHECKING:
     import pandas as pd
 
-PART_ROWS = 500_000  # clips in memory at a time with all their columns: about 1 GB
+PART_ROWS = 200_000  # clips in memory at a time with all their columns
 WHOLE = ("clip_id", "own_caption", *NUMBERS, *NAMES)
 
 
