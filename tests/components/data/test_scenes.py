@@ -1,11 +1,12 @@
 """Shots of footage with known cuts and transitions. Seeds from 500 on; thresholds were set on seeds below 100."""
 
-import itertools
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from effect_files import f1, make, score_of
 from footage_workspace import ROOT
+from textured_films import make_film
 
 from components.data.config import Detector
 from components.data.footage_effects import Kind
@@ -43,7 +44,7 @@ def test_dissolves_are_found_and_no_mixed_frame_is_in_a_shot(footage):
     counts, mixed, frames = [], 0, 0
     for made in footage[Kind.DISSOLVE]:
         scenes = detect_scenes(made.path, CONFIG)
-        gaps = [(one.times[-1] + other.start) / 2 for one, other in itertools.pairwise(scenes)]
+        gaps = [(one.times[-1] + other.start) / 2 for one, other in pairwise(scenes)]
         middles = [sum(bounds) / 2 for bounds in made.dissolves]
         counts.append(f1(gaps, middles, tolerance=3 * FRAME))
         times = np.array([time for scene in scenes for time in scene.times])
@@ -95,3 +96,16 @@ def test_pyscenedetect_finds_what_the_package_finds_by_itself(footage):
         assert sum(len(scene.times) for scene in found) == sum(
             after.frame_num - first.frame_num for first, after in expected
         )
+
+
+def test_pans_over_fine_texture_are_neither_cuts_nor_dissolves(tmp_path):
+    cuts, dissolves = [], []
+    for seed in (570, 571, 572):
+        hard = make_film(tmp_path / f"hard_{seed}.mp4", seed=seed, fps=24, dissolves=False)
+        cuts.append(f1(starts(hard.path)[1:], list(hard.cuts), tolerance=0.6 * FRAME))
+        soft = make_film(tmp_path / f"soft_{seed}.mp4", seed=seed, fps=24, dissolves=True)
+        scenes = detect_scenes(soft.path, CONFIG)
+        gaps = [(one.times[-1] + other.start) / 2 for one, other in pairwise(scenes)]
+        dissolves.append(f1(gaps, [sum(bounds) / 2 for bounds in soft.dissolves], tolerance=4 * FRAME))
+    assert score_of(cuts) >= 0.95  # of 15 cuts: one slip is allowed
+    assert score_of(dissolves) >= 0.85
