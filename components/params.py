@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from components.adaptation.config import AdaptConfig
 from components.autoencoder.config import AutoencoderConfig
@@ -39,6 +39,12 @@ class RuntimeConfig(Section):
     workers: PositiveInt = 2  # processes that read videos
     item_seconds: PositiveFloat = 60  # a file that takes longer is named and left out
     retries: int = 1  # of a stage that failed, in the flows
+    caption_endpoint: str | None = (
+        None  # of `caption.vision`: an OpenAI-compatible server, http://host:8000/v1
+    )
+    caption_requests: PositiveInt = 8  # that are under way at a time
+    caption_seconds: PositiveFloat = 120  # that one may take
+    caption_retries: NonNegativeInt = 5  # of one that failed, with growing pauses
     stage_hours: PositiveFloat = 24  # time limit of a stage in the flows
     min_free_gb: PositiveFloat = 3  # disk a run needs before it starts
 

@@ -13,6 +13,7 @@ class Report:
     """Result of a stage. `metrics` are flat numbers; `counts` must balance where a stage drops items.
 
     `reasons` maps a reason code to the number of items that carry it; `notes` are sentences for the reader.
+    `balance` says for each kind of item what became of all that went in: `{"clips": {"in": 9, "kept": 8, ...}}`.
     """
 
     stage: str
@@ -20,9 +21,11 @@ class Report:
     counts: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    balance: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
-        write_json(path, asdict(self))
+        facts = asdict(self)
+        write_json(path, facts if self.balance else {k: v for k, v in facts.items() if k != "balance"})
 
     @classmethod
     def read(cls, path: Path) -> "Report":

@@ -28,6 +28,14 @@ def tracking_enabled() -> bool:
     return os.environ.get("REELFORGE_TRACKING", "on").lower() not in {"off", "0", "false"}
 
 
+CAPTION_KEY = "REELFORGE_CAPTION_API_KEY"
+
+
+def caption_key() -> str | None:
+    """Key of the captioning endpoint: `REELFORGE_CAPTION_API_KEY`. Never a parameter, which would be in git."""
+    return os.environ.get(CAPTION_KEY) or None
+
+
 def parent_run_id() -> str | None:
     """MLflow run of the pipeline that started this stage, if one did."""
     return os.environ.get("REELFORGE_PARENT_RUN") or None

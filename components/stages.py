@@ -56,6 +56,7 @@ LATENTS = "artifacts/latents"
 ADAPT = "artifacts/adapt"
 TRAIN = "artifacts/train"
 VIDEOS = {"videos": "{ingest.videos}"}
+TAKEDOWNS = {"takedowns": "registry/takedowns.jsonl"}
 
 
 def _clips(stage: str) -> dict[str, str]:
@@ -131,10 +132,10 @@ TRAIN_STAGES = {
 
 _ROWS = (
     Stage("footage", "data", "components.data.footage", "footage", {}, {"videos": "data/footage"}),
-    Stage("ingest", "data", "components.data.ingest", "ingest", VIDEOS, _clips("ingest")),
+    Stage("ingest", "data", "components.data.ingest", "ingest", {**VIDEOS, **TAKEDOWNS}, _clips("ingest")),
     _data("split", "split", "ingest", VIDEOS),
     _data("score", "score", "split", VIDEOS),
-    _data("filter", "filter", "score"),
+    _data("filter", "filter", "score", TAKEDOWNS),
     _data("caption", "caption", "filter", {"captions": "{caption.source}"}),
     _data("dedup", "dedup", "caption", VIDEOS),
     Stage(
@@ -142,8 +143,12 @@ _ROWS = (
         "data",
         "components.data.validate",
         "validation",
-        _clips("dedup"),
-        {"result": "artifacts/validate/result.json", "docs": "artifacts/validate/docs"},
+        {**_clips("dedup"), "previous": "{validation.previous}"},
+        {
+            "result": "artifacts/validate/result.json",
+            "docs": "artifacts/validate/docs",
+            "summary": "artifacts/validate/summary.json",
+        },
     ),
     Stage(
         "text_encoder",

@@ -42,6 +42,10 @@ class Run:
             stale = list(STAGES) if force else sorted(descendants(changed(folder), folder, params))
         return cls(Workspace(folder, params, parent_run), frozenset(stale), force)
 
+    def touches(self, group: str) -> bool:
+        """True if a stage of that group has to run."""
+        return any(stage.group == group and stage.name in self.stale for stage in STAGES.values())
+
     def bring_up_to_date(self, group: str, *, only: frozenset[str] | None = None) -> None:
         """Run the stages of a group in order; each is a Prefect task run."""
         stage_task = run_stage.with_options(
@@ -72,8 +76,11 @@ def alone_in(root: str) -> Iterator[None]:
 def data(
     root: str = ".", stale: list[str] | None = None, parent_run: str | None = None, force: bool = False
 ) -> None:
-    """From files to a validated, captioned, deduplicated clip table."""
-    Run.of(root, stale, parent_run=parent_run, force=force).bring_up_to_date("data")
+    """From files to a validated, captioned, deduplicated clip table, and the page that explains it."""
+    run = Run.of(root, stale, parent_run=parent_run, force=force)
+    run.bring_up_to_date("data")
+    if run.touches("data") or not tasks.has_data_report(run.workspace):
+        tasks.data_report(run.workspace)
 
 
 @flow(name="autoencoder")

@@ -4,6 +4,7 @@ import shutil
 import socket
 from pathlib import Path
 
+from components.data.config import IngestConfig
 from components.errors import UserError
 from components.params import Params
 
@@ -25,18 +26,21 @@ def check_workspace(root: Path) -> Params:
     return params
 
 
-def check_videos(folder: Path) -> None:
-    """The folder holds at least one video that can be read. Raises `UserError` naming what was found instead."""
-    from components.data.ingest import find_videos
+def check_videos(folder: Path, config: IngestConfig) -> None:
+    """At least one file of the folder, or of its manifest, can be read. Raises `UserError` naming what was found."""
+    from components.data.sources import find_sources
     from components.data.video import UndecodableError, VideoFile
 
     problems = []
-    for path in find_videos(folder):
+    for source in find_sources(folder, config):
+        if source.reason:
+            problems.append(f"{source.name}: {source.detail}")
+            continue
         try:
-            with VideoFile(path):
+            with VideoFile(folder / source.name):
                 return
         except UndecodableError as error:
-            problems.append(f"{path.name}: {error.detail or error.reason}")
+            problems.append(f"{source.name}: {error.detail or error.reason}")
     raise UserError(f"none of the {len(problems)} videos in {folder} can be read: " + "; ".join(problems[:5]))
 
 
@@ -53,7 +57,7 @@ def check_sources(root: Path, params: Params) -> None:
 
     made_here = STAGES["footage"].outputs["videos"]
     if params.ingest.videos != made_here:
-        check_videos(root / params.ingest.videos)
+        check_videos(root / params.ingest.videos, params.ingest)
     if params.caption.source not in {made_here, params.ingest.videos}:
         check_captions(root / params.caption.source)
 

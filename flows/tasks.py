@@ -146,3 +146,25 @@ def report(workspace: Workspace) -> str:
         f"[{page}]({page.as_uri()})", key="report-page", description="The run's report page"
     )
     return str(page)
+
+
+def has_data_report(workspace: Workspace) -> bool:
+    from components.data.report.page import PAGE
+
+    return (workspace.root / PAGE).is_file()
+
+
+@task(name="data-report", cache_policy=NO_CACHE)
+def data_report(workspace: Workspace) -> str:
+    """Write the page about the data set and log it to the pipeline's MLflow run; its path."""
+    from components.data.report.page import write_data_report
+    from components.tracking import log_to_run
+
+    with heard_by(partial(observer().progressed, "data report")):
+        page = write_data_report(workspace.root)
+    if workspace.parent_run:
+        log_to_run(workspace.root, workspace.parent_run, page)
+    create_markdown_artifact(
+        f"[{page}]({page.as_uri()})", key="data-report", description="The page about the data set"
+    )
+    return str(page)

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from components.data.config import BucketsConfig
 from components.errors import ParamsError
@@ -95,6 +96,7 @@ def sides(resolution: str, aspect: str, multiple: int) -> tuple[int, int]:
     return height, width
 
 
+@lru_cache(maxsize=32)
 def buckets_of(config: BucketsConfig) -> tuple[Bucket, ...]:
     """All buckets of a section: longest first, then largest resolution, then aspects in the given order.
 
@@ -126,17 +128,23 @@ def assign(height: int, width: int, frames: int, config: BucketsConfig) -> Assig
     of the area, at the nearest aspect. Which of the resolutions a sample is trained at in an epoch is the
     loader's choice: the published walk from large to small with keep probabilities.
     """
-    aspect = nearest_aspect(height, width, config.aspects)
-    covered = [
-        bucket
-        for bucket in buckets_of(config)
-        if (bucket.height, bucket.width) == sides(bucket.resolution, aspect, config.multiple)
-        and height * width >= COVERED * area_of(bucket.resolution)
-    ]
+    covered = _covered(height, width, config)
     if not covered:
         return Assignment((), TOO_SMALL)
     fitting = tuple(bucket for bucket in covered if bucket.frames <= frames)
     return Assignment(fitting, None if fitting else TOO_SHORT)
+
+
+@lru_cache(maxsize=1 << 14)
+def _covered(height: int, width: int, config: BucketsConfig) -> tuple[Bucket, ...]:
+    """The buckets of the nearest aspect whose area a clip of that size covers; a data set has few sizes."""
+    aspect = nearest_aspect(height, width, config.aspects)
+    return tuple(
+        bucket
+        for bucket in buckets_of(config)
+        if (bucket.height, bucket.width) == sides(bucket.resolution, aspect, config.multiple)
+        and height * width >= COVERED * area_of(bucket.resolution)
+    )
 
 
 def fill(geometries: Iterable[tuple[int, int, int]], config: BucketsConfig) -> Fill:

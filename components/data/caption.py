@@ -1,66 +1,188 @@
-"""Stage `caption`: each clip gets the caption of its scene, of its video, or the fallback."""
+"""Stage `caption`: each clip gets the caption of its scene, of its video, of a model, or the fallback.
+
+People's captions come first: a model is asked only about clips that pass the filter and have none. What it said
+is kept outside of the table (`captioning.answers`), so that a run which was stopped, or a stage that runs again
+for another reason, asks about no clip twice.
+"""
 
 import logging
 from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 
 from components.artifacts import StagePaths
 from components.data import store
-from components.data.captions import CaptionIndex, CaptionSource, Target, read_captions
-from components.data.config import CaptionConfig
+from components.data.balance import balance
+from components.data.caption_suffix import with_suffix
+from components.data.caption_text import clean_caption
+from components.data.captioning.write import Written, write_captions
+from components.data.captions import CaptionIndex, CaptionProblem, CaptionSource, Target, read_captions
+from components.data.config import CaptionConfig, CaptionSuffix
+from components.data.language import UNDETERMINED, detect_language
+from components.data.reasons import RejectReason
+from components.errors import DataQualityError, UserError
+from components.params import Params
 from components.report import Report
 
 log = logging.getLogger(__name__)
 STAGE = "caption"
 COLUMNS = ("clip_id", "source", "start_seconds", "end_seconds", "reasons")
-Caption = tuple[str, CaptionSource]
+SUFFIX_COLUMNS = {
+    CaptionSuffix.AESTHETIC: "aesthetic",
+    CaptionSuffix.MOTION: "motion",
+    CaptionSuffix.CAMERA: "camera_label",
+}
+NONE_WRITTEN = Written({}, {}, 0, 0)
+
+
+@dataclass(frozen=True)
+class Caption:
+    """Of one clip. `foreign`: it is certainly not in the language that was asked for."""
+
+    text: str
+    source: CaptionSource
+    foreign: bool = False
 
 
 def run(config: CaptionConfig, paths: StagePaths) -> Report:
-    """Add the columns `caption` and `caption_source`. Raises `UserError` for a captions file it cannot use."""
+    """Add the columns `caption` and `caption_source`; with `language` also `caption_reasons`.
+
+    Raises `UserError` for a captions file or a model it cannot use, `DataQualityError` where a model fails on
+    too many clips.
+    """
     read = read_captions(paths.input("captions"))
     source = paths.input("clips")
     clips = store.read(paths.root, source, COLUMNS)
     index = CaptionIndex(read, clips["source"].to_pylist(), max_words=config.max_words)
     targets = zip(*(clips[name].to_pylist() for name in COLUMNS[1:4]), strict=True)
-    captions = [_caption(index, Target(*target), config.fallback) for target in targets]
+    captions = [_caption(index, Target(*target), config) for target in targets]
+    passed = [not reasons for reasons in clips["reasons"].to_pylist()]
 
-    added = {"clip_id": clips["clip_id"], "caption": pa.array([text for text, _ in captions], pa.string())}
-    added["caption_source"] = pa.array([origin.value for _, origin in captions], pa.string())
-    store.add_columns(paths.root, source, pa.table(added), STAGE).write(paths.output("clips"))
-    passed = [
-        caption
-        for caption, reasons in zip(captions, clips["reasons"].to_pylist(), strict=True)
-        if not reasons
-    ]
-    report = _report(passed, index, config)
-    log.info("captions of %d clips that pass: %s", len(passed), report.counts)
+    written = NONE_WRITTEN
+    if config.vision is not None:
+        rows = clips.filter(pa.array(_is_asked(captions, passed))).to_pylist()
+        params = Params.load(paths.root / "params.yaml")
+        videos = paths.root / params.ingest.videos  # no input of its own: the clip table holds their digests
+        written = write_captions(rows, config.vision, paths.root, videos, params.runtime)
+        captions, problems = _with_written(clips["clip_id"].to_pylist(), captions, written, config)
+        written = replace(written, problems=problems)
+        _refuse_too_many_failures(written, config)
+    if config.language:
+        captions = [replace(each, foreign=_is_foreign(each, config)) for each in captions]
+    added = _columns(clips["clip_id"], captions, _suffixed(captions, config, paths.root, source), config)
+    store.add_columns(paths.root, source, added, STAGE).write(paths.output("clips"))
+
+    kept = [caption for caption, good in zip(captions, passed, strict=True) if good]
+    report = _report(kept, index, written, config)
+    log.info("captions of %d clips that pass: %s", len(kept), report.counts)
     for note in report.notes:
         log.warning("%s", note)
     return report
 
 
-def _caption(index: CaptionIndex, target: Target, fallback: str) -> Caption:
+def _caption(index: CaptionIndex, target: Target, config: CaptionConfig) -> Caption:
     row = index.find(target)
-    return (fallback, CaptionSource.FALLBACK) if row is None else (row.text, row.source)
+    if row is None:
+        return Caption(config.fallback, CaptionSource.FALLBACK)
+    return Caption(row.text.lower() if config.lower_case else row.text, row.source)
 
 
-def _report(captions: list[Caption], index: CaptionIndex, config: CaptionConfig) -> Report:
-    """Counts are of the clips that pass the filter; reasons are of the caption rows that could not be used."""
-    counts = Counter(origin.value for _, origin in captions)
-    own = [text for text, origin in captions if origin is not CaptionSource.FALLBACK]
+def _is_asked(captions: list[Caption], passed: list[bool]) -> list[bool]:
+    """The clips that a model is asked about: those that pass and have no caption of their own."""
+    return [
+        good and caption.source is CaptionSource.FALLBACK
+        for caption, good in zip(captions, passed, strict=True)
+    ]
+
+
+def _with_written(
+    clip_ids: list[str], captions: list[Caption], written: Written, config: CaptionConfig
+) -> tuple[list[Caption], dict[str, str]]:
+    """Captions with the model's in place, cleaned, and the problems with those of which nothing was left."""
+    problems = dict(written.problems)
+    merged = []
+    for clip_id, caption in zip(clip_ids, captions, strict=True):
+        said = written.texts.get(clip_id)
+        text = clean_caption(said, max_words=config.max_words, lower_case=config.lower_case) if said else ""
+        if said and not text:
+            problems[clip_id] = CaptionProblem.EMPTY.value
+        merged.append(Caption(text, CaptionSource.MODEL) if text else caption)
+    return merged, problems
+
+
+def _refuse_too_many_failures(written: Written, config: CaptionConfig) -> None:
+    assert config.vision is not None
+    asked = len(written.texts.keys() | written.problems.keys())
+    failed = len(written.problems)
+    if failed <= config.vision.max_failed_share * asked:
+        return
+    found = dict(sorted(Counter(written.problems.values()).items()))
+    raise DataQualityError(
+        f"caption: the model gave no caption for {failed} of {asked} clips: {found}"
+        f" (caption.vision.max_failed_share is {config.vision.max_failed_share:.0%}). What it said is kept:"
+        " run the stage again to ask about the others, with a larger `max_requests` if that was spent"
+    )
+
+
+def _is_foreign(caption: Caption, config: CaptionConfig) -> bool:
+    found = detect_language(caption.text)
+    return caption.source is not CaptionSource.FALLBACK and found not in (config.language, UNDETERMINED)
+
+
+def _suffixed(captions: list[Caption], config: CaptionConfig, root: Path, source: Path) -> list[str]:
+    """The texts, with scores at their ends if that was asked for. Raises `UserError` where a score is missing."""
+    if not config.suffixes:
+        return [caption.text for caption in captions]
+    known = store.Manifest.read(source).columns
+    if missing := [name for name in config.suffixes if SUFFIX_COLUMNS[name] not in known]:
+        raise UserError(
+            f"caption.suffixes: no clip has a score for {', '.join(missing)}; switch the scorer on in `score:`"
+        )
+    table = store.read(root, source, [SUFFIX_COLUMNS[name] for name in config.suffixes])
+    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+    return [
+        with_suffix(caption.text, dict(zip(config.suffixes, row, strict=True)))
+        for caption, row in zip(captions, rows, strict=True)
+    ]
+
+
+def _columns(
+    ids: pa.ChunkedArray, captions: list[Caption], texts: list[str], config: CaptionConfig
+) -> pa.Table:
+    added = {"clip_id": ids, "caption": pa.array(texts, pa.string())}
+    added["caption_source"] = pa.array([caption.source.value for caption in captions], pa.string())
+    if config.language:
+        foreign = [RejectReason.FOREIGN_LANGUAGE.value]
+        reasons = [foreign if caption.foreign else [] for caption in captions]
+        added["caption_reasons"] = pa.array(reasons, pa.list_(pa.string()))
+    return pa.table(added)
+
+
+def _report(captions: list[Caption], index: CaptionIndex, written: Written, config: CaptionConfig) -> Report:
+    """Counts are of the clips that pass the filter; reasons are of caption rows, answers and captions left out."""
+    counts = Counter(caption.source.value for caption in captions)
+    own = [caption.text for caption in captions if caption.source is not CaptionSource.FALLBACK]
+    reasons = Counter(str(reason) for reason in index.problems.elements())
+    reasons.update(written.problems.values())
+    foreign = sum(caption.foreign for caption in captions)
+    dropped = {RejectReason.FOREIGN_LANGUAGE.value: foreign}
+    metrics: dict[str, int | float] = {
+        "coverage": len(own) / len(captions) if captions else 0.0,
+        "distinct": len(set(own)),
+        "mean_words": sum(len(text.split()) for text in own) / len(own) if own else 0.0,
+    }
+    if config.language:
+        reasons[RejectReason.FOREIGN_LANGUAGE.value] += foreign
+    sources = [each for each in CaptionSource if each is not CaptionSource.MODEL or config.vision]
     return Report(
         stage=STAGE,
-        metrics={
-            "coverage": len(own) / len(captions) if captions else 0.0,
-            "distinct": len(set(own)),
-            "mean_words": sum(len(text.split()) for text in own) / len(own) if own else 0.0,
-        },
-        counts={"clips": len(captions), **{origin.value: counts[origin.value] for origin in CaptionSource}},
-        reasons={str(reason): number for reason, number in sorted(index.problems.items())},
+        metrics=metrics,
+        counts={"clips": len(captions), **{origin.value: counts[origin.value] for origin in sources}},
+        reasons={reason: number for reason, number in sorted(reasons.items()) if number},
         notes=_notes(len(own), len(captions), config),
+        balance={"clips": balance(STAGE, "clips", len(captions), len(captions) - foreign, dropped)},
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from components.data.caption_text import clean_caption
+from components.data.listing import caption_records, is_published
 from components.errors import UserError
 
 COLUMNS = ("path", "text")
@@ -27,6 +28,7 @@ class CaptionSource(StrEnum):
 
     FILE = "file"
     SIDECAR = "sidecar"
+    MODEL = "model"
     FALLBACK = "fallback"
 
 
@@ -37,6 +39,17 @@ class RowProblem(StrEnum):
     EMPTY = "row_empty"  # no text, or none left after cleaning
     UNMATCHED = "row_unmatched"  # no clip is of a video of that path or name
     AMBIGUOUS = "row_ambiguous"  # a file name that several videos have; give the path
+
+
+class CaptionProblem(StrEnum):
+    """Why a captioning model gave a clip no caption."""
+
+    OVER_BUDGET = "caption_over_budget"  # `caption.vision.max_requests` was spent
+    UNAVAILABLE = "caption_unavailable"  # the server stayed busy or was not reached, after all retries
+    TIMED_OUT = "caption_timed_out"
+    REFUSED = "caption_refused"  # the server would not take this clip
+    MALFORMED = "caption_malformed"  # what came back was no caption
+    EMPTY = "caption_empty"  # nothing was left of it after cleaning
 
 
 @dataclass(frozen=True)
@@ -80,7 +93,7 @@ def _seconds(value: Any) -> float | None:
 
 
 def read_captions(source: Path) -> Captions:
-    """Every caption of a captions file, or of the sidecars in a folder.
+    """Every caption of a captions file, or of the sidecars in a folder; Panda-70M and WebVid files are such too.
 
     Raises `UserError` when the file is of another type or lacks a column.
     """
@@ -93,7 +106,8 @@ def read_captions(source: Path) -> Captions:
             f"caption.source {source} must be a folder of sidecars or a {', '.join(FILE_TYPES)} file"
         )
     captions = Captions()
-    for record in reader(source):
+    published = is_published(source)
+    for record in caption_records(source) if published else reader(source):
         if record is None:
             captions.problems[RowProblem.UNREADABLE] += 1
         else:

@@ -3,49 +3,46 @@
 Stock footage comes back re-encoded, resized and trimmed; a model that sees a clip fifty times repeats
 it, and a validation clip whose copy was trained on measures memory. So groups are formed over both
 splits, and where a group has a validation clip, its training clips go. Clips are compared as a few small
-colour thumbnails, which re-encoding hardly changes. The search is exact, n squared in blocks; a set of
-many millions wants to be clustered first.
+colour thumbnails, which re-encoding hardly changes.
 """
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from components.artifacts import StagePaths
 from components.data import store
+from components.data.balance import balance
+from components.data.code_version import code_version
 from components.data.config import DedupConfig
-from components.data.frames import read_frames
-from components.data.pool import Limits, Result, reason_counts, run_pool
+from components.data.items import Work, run_items, stamp_of
+from components.data.near_pairs import near_pairs
+from components.data.pool import Limits, Result, reason_counts
 from components.data.reasons import RejectReason
+from components.data.thumbnails import Embedding, Thumbnails, embed, pack, unpack
 from components.errors import DataQualityError
 from components.params import Params
 from components.report import Report
 
 log = logging.getLogger(__name__)
 STAGE = "dedup"
-BLOCK_ROWS = 2048
-COLUMNS = ("clip_id", "source", "start_seconds", "end_seconds", "split", "sharpness", "reasons")
-FLAT = 1e-3  # length of an embedding below which a clip shows nothing but one colour
+COLUMNS = (
+    "clip_id",
+    "source",
+    "start_seconds",
+    "end_seconds",
+    "width",
+    "height",
+    "split",
+    "sharpness",
+    "reasons",
+)
+IF_THERE = ("aesthetic", "caption_reasons")  # columns of scorers and checks that may be off
 Row = dict[str, Any]
-Embedding = NDArray[np.float32]  # (frames * thumbnail * thumbnail * 3,), of length 1
-
-
-@dataclass(frozen=True)
-class Thumbnails:
-    """Work order: so many thumbnails, evenly spaced over a stretch of a file."""
-
-    path: Path
-    start_seconds: float
-    end_seconds: float
-    frames: int
-    pixels: int
 
 
 @dataclass(frozen=True)
@@ -54,13 +51,14 @@ class Candidate:
 
     clip_id: str
     split: str
+    pixels: int
     seconds: float
-    sharpness: float
+    score: float
 
     @property
-    def rank(self) -> tuple[bool, float, float, str]:
-        """Smallest is best: validation, then sharp, then long; the id makes it unique."""
-        return self.split != "validation", -self.sharpness, -self.seconds, self.clip_id
+    def rank(self) -> tuple[bool, int, float, float, str]:
+        """Smallest is best: validation, then large, then long, then a good score; the id makes it unique."""
+        return self.split != "validation", -self.pixels, -self.seconds, -self.score, self.clip_id
 
 
 Group = tuple[Candidate, list[Candidate]]
@@ -69,13 +67,16 @@ Group = tuple[Candidate, list[Candidate]]
 def run(config: DedupConfig, paths: StagePaths) -> Report:
     """Add the columns `duplicate_of` and `kept`. Raises `DataQualityError` when no clip is left."""
     source = paths.input("clips")
-    rows = store.read(paths.root, source, COLUMNS).to_pylist()
-    passed = [row for row in rows if not row["reasons"]]
+    known = store.Manifest.read(source).columns
+    columns = [*COLUMNS, *(name for name in IF_THERE if name in known)]
+    rows = store.read(paths.root, source, columns).to_pylist()
+    passed = [row for row in rows if not row["reasons"] and not row.get("caption_reasons")]
     results = _embed_all(passed, config, paths)
     readable = [row for row, result in zip(passed, results, strict=True) if result.value is not None]
     candidates = [_candidate(row) for row in readable]
     embeddings = [result.value for result in results if result.value is not None]
-    groups = group(candidates, near_pairs(embeddings, config.max_cosine))
+    pairs = near_pairs(embeddings, config.max_cosine, exact=config.exact_clips, cluster=config.cluster_clips)
+    groups = group(candidates, pairs)
     duplicate_of = {clip.clip_id: best.clip_id for best, rest in groups for clip in rest}
     kept = {clip.clip_id for clip in candidates} - duplicate_of.keys()
     report = _report(results, groups, len(kept))
@@ -102,43 +103,14 @@ def _embed_all(rows: Sequence[Row], config: DedupConfig, paths: StagePaths) -> l
         )
         for row in rows
     ]
-    return run_pool(embed, orders, Limits(limits.workers, limits.item_seconds), title=STAGE)
-
-
-def embed(order: Thumbnails) -> Embedding:
-    """Unit vector of a clip's thumbnails, the mean colour taken off; zeros for a clip of one flat colour.
-
-    The cosine of two clips is then the correlation of their pixels: a change of brightness or contrast, as
-    another encoder makes, leaves it alone, and two dark clips are not alike for being dark.
-    """
-    seconds = order.end_seconds - order.start_seconds
-    pixels = read_frames(
-        order.path,
-        order.start_seconds,
-        order.end_seconds,
-        fps=order.frames / seconds,
-        height=order.pixels,
-        width=order.pixels,
-        max_frames=order.frames,
-    )
-    values = pixels.astype(np.float32) / 255
-    values -= values.mean(axis=(0, 1, 2))
-    length = float(np.linalg.norm(values))
-    unit = values / length if length > FLAT else np.zeros_like(values)
-    return unit.ravel().astype(np.float32)
-
-
-def near_pairs(embeddings: Sequence[Embedding], max_cosine: float) -> Iterator[tuple[int, int]]:
-    """Every pair (i, j), i < j, whose cosine is above `max_cosine`, compared in blocks."""
-    if not embeddings:
-        return
-    matrix = np.stack(embeddings)
-    for top in range(0, len(matrix), BLOCK_ROWS):
-        for left in range(top, len(matrix), BLOCK_ROWS):
-            cosines = matrix[top : top + BLOCK_ROWS] @ matrix[left : left + BLOCK_ROWS].T
-            for i, j in np.argwhere(cosines > max_cosine):
-                if top + i < left + j:
-                    yield int(top + i), int(left + j)
+    version = {
+        "frames": config.frames,
+        "pixels": config.thumbnail,
+        "code": code_version("components.data.thumbnails"),
+    }
+    work = Work(STAGE, embed, version, pack=pack, unpack=unpack)
+    keys = [(row["clip_id"], stamp_of(order.path)) for row, order in zip(rows, orders, strict=True)]
+    return run_items(paths.root, work, orders, keys, Limits(limits.workers, limits.item_seconds))
 
 
 def group(clips: Sequence[Candidate], pairs: Iterable[tuple[int, int]]) -> list[Group]:
@@ -164,8 +136,10 @@ def group(clips: Sequence[Candidate], pairs: Iterable[tuple[int, int]]) -> list[
 
 
 def _candidate(row: Row) -> Candidate:
+    """The score is the aesthetic one where there is one, else the sharpness."""
     seconds = row["end_seconds"] - row["start_seconds"]
-    return Candidate(row["clip_id"], row["split"], seconds, row["sharpness"] or 0.0)
+    score = row.get("aesthetic") or row["sharpness"] or 0.0
+    return Candidate(row["clip_id"], row["split"], row["width"] * row["height"], seconds, score)
 
 
 def _report(results: Sequence[Result[Embedding]], groups: Sequence[Group], kept: int) -> Report:
@@ -191,4 +165,5 @@ def _report(results: Sequence[Result[Embedding]], groups: Sequence[Group], kept:
         },
         reasons=dict(sorted(reasons.items())),
         notes=notes,
+        balance={"clips": balance(STAGE, "clips", len(results), kept, reasons)},
     )

@@ -4,7 +4,7 @@ The sentence is what a failing run prints and what the documentation shows, so i
 the pipeline relies on and, where people can act, which parameter to look at.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -33,17 +33,31 @@ REQUIRED = (
 SCORES = ("motion", "sharpness", "text_share", "brightness")  # null where a scorer is switched off
 SHARES = ("text_share", "brightness")
 SPLITS = ("train", "validation")
+OF_THE_TABLE = frozenset(
+    {
+        "expect_table_row_count_to_be_between",
+        "expect_column_values_to_be_unique",
+        "expect_column_mean_to_be_between",
+        "expect_column_distinct_values_to_contain_set",
+    }
+)
 MIN_SIDE = 16  # pixels; below it there is nothing to halve for an autoencoder
 MAX_FPS = 240
 
 
-def frame_of(table: pa.Table) -> "pd.DataFrame":
-    """The table with columns worked out from several: length, words, whether the caption is its own, leaks."""
+def frame_of(table: pa.Table, splits: Mapping[str, int] | None = None) -> "pd.DataFrame":
+    """The table with columns worked out from several: length, words, whether the caption is its own, leaks.
+
+    `splits` counts the splits of each source; where it is not given, the table is taken for all there is.
+    """
     frame = table.select([*REQUIRED, *SCORES]).to_pandas()
     frame["seconds"] = frame["end_seconds"] - frame["start_seconds"]
     frame["caption_words"] = frame["caption"].fillna("").str.split().str.len()
     frame["own_caption"] = (frame["caption_source"] != CaptionSource.FALLBACK.value).astype(float)
-    frame["splits_of_source"] = frame.groupby("source_digest")["split"].transform("nunique")
+    if splits is None:
+        frame["splits_of_source"] = frame.groupby("source_digest")["split"].transform("nunique")
+    else:
+        frame["splits_of_source"] = [splits.get(digest, 0) for digest in frame["source_digest"]]
     return frame
 
 
@@ -51,6 +65,11 @@ def expectations(config: ValidateConfig, frame: "pd.DataFrame") -> list["Expecta
     """All expectations of the rows that `frame_of` gives, in the order of the report."""
     computed = [name for name in SCORES if frame[name].notna().any()]
     return [*_size(config), *_clips(), *_splits(), *_captions(config), *_scores(config, computed)]
+
+
+def needs_all_rows(expectation: "Expectation") -> bool:
+    """True where the expectation is of the table as a whole and not of each row."""
+    return expectation.configuration.type in OF_THE_TABLE
 
 
 def _said(words: str) -> dict[str, Any]:

@@ -7,8 +7,9 @@ by people and never filtered.
 """
 
 import logging
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -17,8 +18,10 @@ from numpy.typing import NDArray
 
 from components.artifacts import StagePaths
 from components.data import store
+from components.data.balance import balance
 from components.data.config import FilterConfig, Scorer
 from components.data.reasons import RejectReason
+from components.data.takedowns import TAKEDOWNS, TakedownIndex, read_takedowns
 from components.errors import DataQualityError
 from components.report import Report
 
@@ -35,6 +38,7 @@ class Rule:
     threshold: str  # parameter of `filter:`
     bound: Literal["min", "max"]
     reason: RejectReason
+    complete: bool = True  # False: a clip may rightly have no such score, and is then not judged by it
 
 
 RULES = (
@@ -43,72 +47,155 @@ RULES = (
     Rule("text", "text_share", "max_text_share", "max", RejectReason.TEXT_OVERLAY),
     Rule("brightness", "brightness", "min_brightness", "min", RejectReason.TOO_DARK),
     Rule("brightness", "brightness", "max_brightness", "max", RejectReason.TOO_BRIGHT),
+    Rule("motion", "motion", "max_motion", "max", RejectReason.TOO_FAST),
+    Rule("black", "black_share", "max_black_share", "max", RejectReason.BLACK),
+    Rule("frozen", "frozen_share", "max_frozen_share", "max", RejectReason.FROZEN),
+    Rule("aesthetic", "aesthetic", "min_aesthetic", "min", RejectReason.UNAESTHETIC),
+    Rule("match", "match", "min_match", "min", RejectReason.CAPTION_MISMATCH, complete=False),
 )
+MOVING = ("motion", "frozen")  # scorers that say nothing about a clip of one frame
 SCORES = tuple(dict.fromkeys(rule.column for rule in RULES))
-Scores = dict[str, NDArray[np.float32]]  # column -> value per clip, NaN where there is none
+Values = NDArray[np.float32]
+Scores = dict[str, Values]  # column -> value per clip, NaN where there is none
+Marks = NDArray[np.bool_]
 
 
 def run(config: FilterConfig, paths: StagePaths) -> Report:
     """Add the column `reasons`. Raises `DataQualityError` when no clip, or too small a share of them, is left."""
     source = paths.input("clips")
-    modes = store.Manifest.read(source).notes.get("score", {})
-    table = store.read(paths.root, source, ["clip_id", *SCORES])
-    scores = {name: table[name].to_numpy(zero_copy_only=False).astype(np.float32) for name in SCORES}
-    rules = enabled_rules(modes)
-    reasons = reject(scores, rules, config)
-    report = _report(scores, reasons, rules)
+    scores = read_scores(paths.root, source)
+    rules = enabled_rules(config, store.Manifest.read(source))
+    judged = judge(scores, rules, config, stills=still_clips(paths.root, source))
+    marks = np.column_stack([judged, taken_down(paths.root, source)])
+    report = _report(scores, marks, rules, config)
     _refuse_too_few(report, rules, config)
 
-    added = pa.table({"clip_id": table["clip_id"], "reasons": pa.array(reasons, pa.list_(pa.string()))})
+    ids = store.read(paths.root, source, ["clip_id"])["clip_id"]
+    added = pa.table({"clip_id": ids, "reasons": reason_lists(marks, rules)})
     store.add_columns(paths.root, source, added, STAGE).write(paths.output("clips"))
     log.info("%d of %d clips pass  %s", report.counts["passed"], report.counts["clips"], report.reasons)
     return report
 
 
-def enabled_rules(modes: dict[str, str]) -> tuple[Rule, ...]:
-    """The rules whose scorer is switched to `enable`; a scorer that the manifest does not name is."""
-    return tuple(rule for rule in RULES if modes.get(rule.scorer, Scorer.ENABLE) == Scorer.ENABLE)
+def read_scores(root: Path, manifest_path: Path) -> Scores:
+    """The stored scores that rules look at; a table has those that its score stage knew."""
+    known = store.Manifest.read(manifest_path).columns
+    table = store.read(root, manifest_path, [name for name in SCORES if name in known])
+    return {
+        name: table[name].to_numpy(zero_copy_only=False).astype(np.float32) for name in table.column_names
+    }
 
 
-def reject(scores: Scores, rules: tuple[Rule, ...], config: FilterConfig) -> list[list[str]]:
-    """Reason codes of each clip, in the order of the rules; an empty list passes.
+def enabled_rules(config: FilterConfig, manifest: store.Manifest) -> tuple[Rule, ...]:
+    """The rules that have a threshold and a score whose scorer is switched to `enable`.
 
-    A clip without a score that is filtered on could not be read when the others were: it is `unscored`.
+    A scorer that the manifest does not name is enabled.
     """
-    reasons: list[list[str]] = [[] for _ in next(iter(scores.values()))]
-    for rule in rules:
-        threshold = np.float32(getattr(config, rule.threshold))  # a score equal to it passes
-        values = scores[rule.column]
-        wrong = values < threshold if rule.bound == "min" else values > threshold
-        for index in np.flatnonzero(wrong):
-            reasons[index].append(rule.reason.value)
-    unscored = [np.isnan(scores[column]) for column in {rule.column for rule in rules}]
-    for index in np.flatnonzero(np.any(unscored, axis=0)) if unscored else ():
-        reasons[index].append(RejectReason.UNSCORED.value)
-    return reasons
+    modes = manifest.notes.get("score", {})
+    return tuple(
+        rule
+        for rule in wanted_rules(config)
+        if rule.column in manifest.columns and modes.get(rule.scorer, Scorer.ENABLE) == Scorer.ENABLE
+    )
 
 
-def _report(scores: Scores, reasons: list[list[str]], rules: tuple[Rule, ...]) -> Report:
-    rejected = sum(map(bool, reasons))
-    metrics: dict[str, int | float] = {"rejected_share": rejected / len(reasons) if reasons else 0.0}
+def wanted_rules(config: FilterConfig) -> tuple[Rule, ...]:
+    """The rules that have a threshold."""
+    return tuple(rule for rule in RULES if getattr(config, rule.threshold) is not None)
+
+
+def fails(values: Values, rule: Rule, threshold: float) -> Marks:
+    """Which values are on the wrong side; one that equals the threshold passes, and so does a missing one."""
+    limit = np.float32(threshold)
+    return values < limit if rule.bound == "min" else values > limit
+
+
+def judge(
+    scores: Scores, rules: Sequence[Rule], config: FilterConfig, *, stills: Marks | None = None
+) -> Marks:
+    """(clips, rules + 1): what speaks against a clip; the last column marks clips that are `unscored`.
+
+    A clip without a score that is filtered on could not be read when the others were. Clips that are `stills` are
+    not asked how they move.
+    """
+    clips = len(next(iter(scores.values())))
+    marks = np.zeros((clips, len(rules) + 1), dtype=np.bool_)
+    for index, rule in enumerate(rules):
+        asked = ~stills if stills is not None and rule.scorer in MOVING else np.ones(clips, dtype=np.bool_)
+        marks[:, index] = asked & fails(scores[rule.column], rule, getattr(config, rule.threshold))
+        if rule.complete:
+            marks[:, -1] |= asked & np.isnan(scores[rule.column])
+    return marks
+
+
+def still_clips(root: Path, manifest_path: Path) -> Marks | None:
+    """Which clips are pictures; None where the table does not say how long clips are."""
+    if "frames" not in store.Manifest.read(manifest_path).columns:
+        return None
+    stills: Marks = store.read(root, manifest_path, ["frames"])["frames"].to_numpy() == 1
+    return stills
+
+
+def taken_down(root: Path, manifest_path: Path) -> Marks:
+    """Which clips are in the list of takedowns."""
+    manifest = store.Manifest.read(manifest_path)
+    index = TakedownIndex(read_takedowns(root / TAKEDOWNS))
+    if not index:
+        return np.zeros(manifest.rows, dtype=np.bool_)
+    columns = ["clip_id", "source", "source_digest", "licence", "start_seconds", "end_seconds"]
+    rows = zip(*(store.read(root, manifest_path, [name])[name].to_pylist() for name in columns), strict=True)
+    return np.array(
+        [
+            index.has_source(source, digest, licence) or index.has_clip(clip_id, digest, start, end)
+            for clip_id, source, digest, licence, start, end in rows
+        ],
+        dtype=np.bool_,
+    )
+
+
+def reason_lists(marks: Marks, rules: Sequence[Rule]) -> pa.ListArray:
+    """Reason codes of each clip, in the order of the rules; an empty list passes."""
+    codes = np.array(_codes(rules), dtype=object)
+    offsets = np.concatenate([[0], np.cumsum(marks.sum(axis=1))]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, pa.array(codes[np.nonzero(marks)[1]], pa.string()))
+
+
+def _codes(rules: Sequence[Rule]) -> list[str]:
+    return [
+        *(rule.reason.value for rule in rules),
+        RejectReason.UNSCORED.value,
+        RejectReason.TAKEN_DOWN.value,
+    ]
+
+
+def _report(scores: Scores, marks: Marks, rules: Sequence[Rule], config: FilterConfig) -> Report:
+    clips, rejected = len(marks), int(marks.any(axis=1).sum())
+    first = np.bincount(marks[marks.any(axis=1)].argmax(axis=1), minlength=marks.shape[1]).tolist()
+    metrics: dict[str, int | float] = {"rejected_share": rejected / clips if clips else 0.0}
     for name, values in scores.items():
         known = values[~np.isnan(values)]
         if known.size:
             for label, share in (("p05", 0.05), ("median", 0.5), ("p95", 0.95)):
                 metrics[f"{name}_{label}"] = float(np.quantile(known, share))
-    unfiltered = sorted({rule.scorer for rule in RULES} - {rule.scorer for rule in rules})
+    unfiltered = sorted({rule.scorer for rule in wanted_rules(config)} - {rule.scorer for rule in rules})
+    counted = zip(_codes(rules), marks.sum(axis=0).tolist(), strict=True)
     return Report(
         stage=STAGE,
         metrics=metrics,
-        counts={"clips": len(reasons), "passed": len(reasons) - rejected, "rejected": rejected},
-        reasons=dict(sorted(Counter(reason for each in reasons for reason in each).items())),
+        counts={"clips": clips, "passed": clips - rejected, "rejected": rejected},
+        reasons={code: number for code, number in sorted(counted) if number},
         notes=[f"not filtered on, by the parameters of `score`: {', '.join(unfiltered)}"]
         if unfiltered
         else [],
+        balance={
+            "clips": balance(
+                STAGE, "clips", clips, clips - rejected, dict(zip(_codes(rules), first, strict=True))
+            )
+        },
     )
 
 
-def _refuse_too_few(report: Report, rules: tuple[Rule, ...], config: FilterConfig) -> None:
+def _refuse_too_few(report: Report, rules: Sequence[Rule], config: FilterConfig) -> None:
     counts = report.counts
     share = report.metrics["rejected_share"]
     if counts["passed"] and share <= config.max_rejected_share:

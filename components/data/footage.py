@@ -1,16 +1,18 @@
 """Stage `footage`: video files for a workspace that has none yet, with the truth about them in sidecars.
 
 They are what curation has to cope with, in small: several scenes per file with hard cuts, files where nothing moves,
-files with text over the picture, and a file that was cut off. Validation files are whole files, and some
+files with text over the picture, and a file that was cut off; on request also transitions, flashes, whip pans,
+night, black pictures, near-duplicates and damaged files. Validation files are whole files, and some
 combinations of colour, shape and motion occur in those alone, so that generalisation can be measured.
 """
 
 import csv
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from fractions import Fraction
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import numpy as np
 
 from components.artifacts import StagePaths, fresh_folder, write_json
 from components.data.config import FootageConfig
+from components.data.footage_effects import MOMENTS, Kind, Stretch, corrupt, film, layout
 from components.data.pool import Limits, Outcome, run_pool
 from components.data.synthetic import (
     BACKGROUNDS,
@@ -40,19 +43,11 @@ CODEC = "libx264"
 # macroblock-tree rate control is off: on pictures this small its AVX-512 code reads memory that nobody wrote, and
 # equal input gave 8 different files in 25 runs
 ENCODER = {"preset": "veryfast", "crf": "16", "threads": "1", "x264-params": "mbtree=0"}
+COPIED = {Kind.NEAR_DUPLICATE: {"crf": "24"}}
 CAPTIONS = "captions.csv"
 LICENCE = "CC0-1.0"
 TEXTS = ("BREAKING NEWS", "SUBSCRIBE NOW", "SALE 50% OFF", "LIVE REPORT", "PART 2 OF 3", "CLICK HERE")
 KEPT_BYTES = 0.6  # of a truncated file: the index at its end is lost
-
-
-class Kind(StrEnum):
-    """What is special about a file."""
-
-    PLAIN = "plain"
-    STATIC = "static"
-    TEXT = "text"
-    TRUNCATED = "truncated"
 
 
 @dataclass(frozen=True)
@@ -64,12 +59,22 @@ class FilePlan:
     kind: Kind
     scenes: tuple[SceneSpec, ...]
     text: str = ""  # shown over the picture
+    span: int = 0  # frames of a transition or a whip pan
+    copy_of: str = ""  # name of the file that this one nearly repeats
+
+    @property
+    def layout(self) -> tuple[list[Stretch], list[Stretch]]:
+        """The scenes, without what they share with others, and what happens in or between them."""
+        return layout(self.kind, [scene.frames for scene in self.scenes], self.span)
 
     @property
     def bounds(self) -> list[tuple[float, float]]:
         """Start and end of each scene in seconds."""
-        ends = np.cumsum([scene.frames for scene in self.scenes]) / self.scenes[0].fps
-        return list(zip([0.0, *ends[:-1].tolist()], ends.tolist(), strict=True))
+        return self.seconds_of(self.layout[0])
+
+    def seconds_of(self, stretches: Sequence[Stretch]) -> list[tuple[float, float]]:
+        fps = self.scenes[0].fps
+        return [(stretch.start / fps, stretch.end / fps) for stretch in stretches]
 
 
 def run(config: FootageConfig, paths: StagePaths) -> Report:
@@ -98,12 +103,18 @@ def _check(config: FootageConfig) -> None:
         raise UserError(
             f"footage.sizes: {odd[0]} is odd; H.264 with 4:2:0 colour needs even height and width"
         )
-    special = config.static_files + config.text_files + config.truncated_files
+    special = sum(_special(config).values())
     training = config.files - _validation_files(config)
     if special >= training:
         raise UserError(
-            f"footage: {special} static, text and truncated files do not leave a plain one among {training}"
+            f"footage: {special} special files do not leave a plain one among {training}"
             f" training files; raise footage.files ({config.files}) or lower the others"
+        )
+    shortest = 4 * _span(config) / config.fps
+    if _events(config) and config.scene_seconds[0] < shortest:
+        raise UserError(
+            f"footage.scene_seconds: {config.scene_seconds[0]:g} is too short for footage.transition_seconds"
+            f" {config.transition_seconds:g}; a scene of {shortest:g} s leaves half of it alone"
         )
     if CODEC not in av.codecs_available:
         raise UserError(
@@ -113,6 +124,32 @@ def _check(config: FootageConfig) -> None:
 
 def _validation_files(config: FootageConfig) -> int:
     return round(config.validation_share * config.files)
+
+
+def _span(config: FootageConfig) -> int:
+    return max(2, round(config.transition_seconds * config.fps))
+
+
+def _special(config: FootageConfig) -> dict[Kind, int]:
+    """How many files of each special kind."""
+    return {
+        Kind.STATIC: config.static_files,
+        Kind.TEXT: config.text_files,
+        Kind.TRUNCATED: config.truncated_files,
+        Kind.FADE: config.fade_files,
+        Kind.DISSOLVE: config.dissolve_files,
+        Kind.FLASH: config.flash_files,
+        Kind.WHIP: config.whip_files,
+        Kind.DARK: config.dark_files,
+        Kind.BLACK: config.black_files,
+        Kind.NEAR_DUPLICATE: config.near_duplicate_files,
+        Kind.CORRUPTED: config.corrupted_files,
+    }
+
+
+def _events(config: FootageConfig) -> int:
+    """Files with something that takes `transition_seconds` of a scene."""
+    return config.fade_files + config.dissolve_files + config.whip_files
 
 
 def plan_files(config: FootageConfig) -> list[FilePlan]:
@@ -134,20 +171,25 @@ def plan_files(config: FootageConfig) -> list[FilePlan]:
         if kind is Kind.STATIC:
             scenes = [replace(scene, motion=None, camera="still") for scene in scenes]
         text = TEXTS[rng.integers(len(TEXTS))] if kind is Kind.TEXT else ""
-        plans.append(FilePlan(f"video_{index:04d}", split, kind, tuple(scenes), text))
-    return plans
+        plans.append(FilePlan(f"video_{index:04d}", split, kind, tuple(scenes), text, _span(config)))
+    return _with_copies(plans)
+
+
+def _with_copies(plans: Sequence[FilePlan]) -> list[FilePlan]:
+    """The plans, in which each near-duplicate shows the scenes of a plain training file."""
+    plain = cycle(plan for plan in plans if plan.split == "train" and plan.kind is Kind.PLAIN)
+    return [_copy(plan, next(plain)) if plan.kind is Kind.NEAR_DUPLICATE else plan for plan in plans]
+
+
+def _copy(plan: FilePlan, original: FilePlan) -> FilePlan:
+    return replace(plan, scenes=original.scenes, copy_of=original.name)
 
 
 def _roles(config: FootageConfig, rng: np.random.Generator) -> list[tuple[str, Kind]]:
     """Split and kind of each file; the special ones are all in training, where curation has to find them."""
     validation = _validation_files(config)
-    special = {
-        Kind.STATIC: config.static_files,
-        Kind.TEXT: config.text_files,
-        Kind.TRUNCATED: config.truncated_files,
-    }
     roles = [("validation", Kind.PLAIN)] * validation
-    roles += [("train", kind) for kind, count in special.items() for _ in range(count)]
+    roles += [("train", kind) for kind, count in _special(config).items() for _ in range(count)]
     roles += [("train", Kind.PLAIN)] * (config.files - len(roles))
     return [roles[index] for index in rng.permutation(len(roles))]
 
@@ -179,16 +221,19 @@ def write_video(job: tuple[Path, FilePlan]) -> int:
     path = folder / f"{plan.name}.mp4"
     rate = Fraction(plan.scenes[0].fps).limit_denominator(1001)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(CODEC, rate=rate, options=ENCODER)
+        stream = container.add_stream(CODEC, rate=rate, options=ENCODER | COPIED.get(plan.kind, {}))
         stream.height, stream.width = plan.scenes[0].height, plan.scenes[0].width
         stream.pix_fmt = "yuv420p"
-        for scene in plan.scenes:
-            for pixels in _titled(render_scene(scene), plan.text):
+        shots = (_titled(render_scene(scene), plan.text) for scene in plan.scenes)
+        for frames in film(plan.kind, shots, plan.span):
+            for pixels in frames:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())
     if plan.kind is Kind.TRUNCATED:
         with path.open("r+b") as file:
             file.truncate(int(KEPT_BYTES * path.stat().st_size))
+    if plan.kind is Kind.CORRUPTED:
+        corrupt(path, plan.scenes[0].seed)
     return path.stat().st_size
 
 
@@ -227,7 +272,15 @@ def sidecar_of(plan: FilePlan, held_out: frozenset[Combination]) -> dict[str, An
         }
         for scene, (start, end) in zip(plan.scenes, plan.bounds, strict=True)
     ]
-    return {"split": plan.split, "kind": plan.kind, "licence": LICENCE, "scenes": scenes}
+    known = {"split": plan.split, "kind": plan.kind, "licence": LICENCE, "scenes": scenes}
+    events = plan.layout[1]
+    if events:
+        name = "moments" if plan.kind in MOMENTS else "transitions"
+        known[name] = [
+            {"kind": event.what, "start": start, "end": end}
+            for event, (start, end) in zip(events, plan.seconds_of(events), strict=True)
+        ]
+    return known | ({"duplicate_of": f"{plan.copy_of}.mp4"} if plan.copy_of else {})
 
 
 def _is_held_out(scene: SceneSpec, held_out: frozenset[Combination]) -> bool:
@@ -246,7 +299,8 @@ def _write_captions(path: Path, plans: Sequence[FilePlan]) -> None:
 
 def _report(plans: Sequence[FilePlan], held_out: frozenset[Combination]) -> Report:
     scenes = [(plan, scene) for plan in plans for scene in plan.scenes]
-    kinds = {f"files_{kind}": sum(plan.kind is kind for plan in plans) for kind in Kind}
+    made = Counter(plan.kind for plan in plans)
+    kinds = {f"files_{kind}": made[kind] for kind in Kind}
     return Report(
         "footage",
         metrics={"seconds": round(sum(plan.bounds[-1][1] for plan in plans), 3)},

@@ -8,8 +8,8 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,28 @@ import pyarrow as pa
 
 from components.artifacts import StagePaths
 from components.data import store
+from components.data.balance import balance
 from components.data.config import IngestConfig
-from components.data.pool import Limits, Result, run_pool
-from components.data.probe import Probe, probe
+from components.data.pool import Limits, Result
+from components.data.probe import Probe
+from components.data.probes import Probes
 from components.data.reasons import SourceReason
+from components.data.sources import Source, find_sources
+from components.data.takedowns import TAKEDOWNS, TakedownIndex, read_takedowns
 from components.errors import DataQualityError, UserError
 from components.params import Params
 from components.report import Report
 
 log = logging.getLogger(__name__)
 STAGE = "ingest"
-EXTENSIONS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 SPLITS = ("train", "validation")
 NAMED = 5  # files that an error message names
+NOTED = 100  # files that the report names
+CHUNK = 10_000  # files that are looked at together: what is held in memory of a long list
+UNDAMAGED = (
+    SourceReason.EXACT_DUPLICATE,
+    SourceReason.TAKEN_DOWN,
+)  # left out, and nothing is wrong with them
 
 SCHEMA = pa.schema(
     [
@@ -41,12 +50,17 @@ SCHEMA = pa.schema(
         ("fps", pa.float64()),
         ("frames", pa.int64()),
         ("seconds", pa.float64()),
+        ("rotation", pa.int32()),
+        ("bits", pa.int32()),
+        ("transfer", pa.string()),
+        ("variable_rate", pa.bool_()),
         ("licence", pa.string()),
         ("split", pa.string()),
         ("reasons", pa.list_(pa.string())),
         ("detail", pa.string()),
     ]
 )
+SPANS = pa.field("spans", pa.list_(pa.list_(pa.float64())))  # where a manifest has cut the files
 
 
 @dataclass(frozen=True)
@@ -54,78 +68,107 @@ class Sidecar:
     """What a file's sidecar says about the whole file; `problem` is set when it cannot be used."""
 
     split: str | None = None
-    licence: str = "unknown"
+    licence: str | None = None
     problem: str = ""
+
+
+@dataclass
+class Tally:
+    """What became of the files so far."""
+
+    files: int = 0
+    usable: int = 0
+    seconds: float = 0.0
+    splits: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    damaged: int = 0
+    notes: list[str] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)  # notes of the first damaged files
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.files += 1
+        if not row["reasons"]:
+            self.usable += 1
+            self.seconds += row["seconds"]
+            self.splits[row["split"]] += 1
+            return
+        reason = row["reasons"][0]
+        self.reasons[reason] += 1
+        note = f"{row['source']}: {reason}: {row['detail']}"
+        if len(self.notes) < NOTED:
+            self.notes.append(note)
+        if reason not in UNDAMAGED:
+            self.damaged += 1
+            if len(self.damage) < NAMED:
+                self.damage.append(note)
 
 
 def run(config: IngestConfig, paths: StagePaths) -> Report:
     """Write the table of sources. Raises `UserError` if there is nothing to read, `DataQualityError` if too little."""
     folder = Path(paths.inputs["videos"])
-    files = find_videos(folder)
+    sources = find_sources(folder, config)
+    takedowns = TakedownIndex(read_takedowns(paths.root / TAKEDOWNS))
     runtime = Params.load(paths.root / "params.yaml").runtime
-    limits = Limits(runtime.workers, runtime.item_seconds)
-    results = run_pool(probe, files, limits, title=STAGE)
-    rows = source_rows(folder, files, results, config)
-    report = _report(rows)
-    _refuse_too_few(rows, config, folder)
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    schema = SCHEMA.append(SPANS) if any(source.spans for source in sources) else SCHEMA
+    tally, rows = Tally(), Rows(folder, config, takedowns, share_set_aside(config, len(sources)))
+    batches = []
+    with Probes(paths.root, folder, Limits(runtime.workers, runtime.item_seconds)) as probes:
+        for first in range(0, len(sources), CHUNK):
+            some = sources[first : first + CHUNK]
+            made = list(rows.of(some, probes.of(some)))
+            for row in made:
+                tally.add(row)
+            batches += pa.Table.from_pylist(made, schema=schema).to_batches()
+    report = _report(tally, len(sources))
+    _refuse_too_few(tally, config, folder)
+    table = pa.Table.from_batches(batches, schema)
     store.create(paths.root, "sources", table, STAGE, key="source").write(paths.output("clips"))
     log.info("%d of %d files are usable  %s", report.counts["usable"], report.counts["files"], report.reasons)
     return report
 
 
-def find_videos(folder: Path) -> list[Path]:
-    """Video files below the folder, sorted. Raises `UserError` saying what to do when there are none."""
-    way_out = (
-        "put videos there, set `ingest.videos` in params.yaml, or make some with `reelforge stage footage`"
-    )
-    if not folder.is_dir():
-        raise UserError(f"the folder of videos {folder} does not exist; {way_out}")
-    every = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_hidden(path, folder)]
-    if not every:
-        raise UserError(f"the folder of videos {folder} is empty; {way_out}")
-    videos = [path for path in every if path.suffix.lower() in EXTENSIONS]
-    if not videos:
-        raise UserError(
-            f"none of the {len(every)} files in {folder} is a video; looked for {', '.join(EXTENSIONS)}; {way_out}"
-        )
-    return videos
+@dataclass
+class Rows:
+    """Makes rows of sources, in order: of files with equal bytes the first one is used."""
 
+    folder: Path
+    config: IngestConfig
+    takedowns: TakedownIndex
+    validation_share: float
+    first_with: dict[bytes, str] = field(default_factory=dict)  # digest -> source
 
-def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-
-def source_rows(
-    folder: Path, files: Sequence[Path], results: Sequence[Result[Probe]], config: IngestConfig
-) -> list[dict[str, Any]]:
-    """One row per file, in order; of files with equal bytes the first one is used."""
-    rows = []
-    first_with: dict[str, str] = {}
-    validation_share = share_set_aside(config, len(files))
-    for path, result in zip(files, results, strict=True):
-        source = path.relative_to(folder).as_posix()
-        facts = result.value or Probe("", reason=result.reason, detail=result.detail)
-        sidecar = read_sidecar(path)
-        reason, detail = facts.reason, facts.detail
-        if not reason and sidecar.problem:
-            reason, detail = SourceReason.BAD_SIDECAR, sidecar.problem
-        if not reason and first_with.setdefault(facts.digest, source) != source:
-            reason, detail = SourceReason.EXACT_DUPLICATE, f"same bytes as {first_with[facts.digest]}"
-        row = {name: getattr(facts, name) for name in SCHEMA.names if hasattr(facts, name)}
-        split = sidecar.split or split_of(facts.digest or source, config.seed, validation_share)
-        reasons = [str(reason)] if reason else []
-        rows.append(
-            {
-                **row,
-                "source": source,
-                "licence": sidecar.licence,
-                "split": split,
-                "reasons": reasons,
+    def of(self, sources: Sequence[Source], results: Sequence[Result[Probe]]) -> Iterator[dict[str, Any]]:
+        for source, result in zip(sources, results, strict=True):
+            facts = result.value or Probe("", reason=result.reason, detail=result.detail)
+            sidecar = Sidecar() if source.reason else read_sidecar(self.folder / source.name)
+            licence = source.licence or sidecar.licence or "unknown"
+            reason, detail = self._reason(source, facts, sidecar, licence)
+            split = source.split or sidecar.split
+            yield {
+                **{name: getattr(facts, name) for name in SCHEMA.names if hasattr(facts, name)},
+                "source": source.name,
+                "licence": licence,
+                "split": split
+                or split_of(facts.digest or source.name, self.config.seed, self.validation_share),
+                "reasons": [str(reason)] if reason else [],
                 "detail": detail,
+                "spans": source.spans and [list(span) for span in sorted(set(source.spans))],
             }
-        )
-    return rows
+
+    def _reason(self, source: Source, facts: Probe, sidecar: Sidecar, licence: str) -> tuple[str, str]:
+        """Why a file is left out, and in words; empty where it is used."""
+        if self.takedowns.has_source(source.name, facts.digest, licence):
+            return SourceReason.TAKEN_DOWN, f"see {TAKEDOWNS}"
+        if facts.reason:
+            return facts.reason, facts.detail
+        if sidecar.problem:
+            return SourceReason.BAD_SIDECAR, sidecar.problem
+        if source.split not in (None, *SPLITS):
+            return SourceReason.BAD_ROW, f"split is {source.split!r}; valid: {', '.join(SPLITS)}"
+        first = self.first_with.setdefault(bytes.fromhex(facts.digest), source.name)
+        if first != source.name:
+            return SourceReason.EXACT_DUPLICATE, f"same bytes as {first}"
+        return "", ""
 
 
 def share_set_aside(config: IngestConfig, files: int) -> float:
@@ -153,42 +196,40 @@ def read_sidecar(video: Path) -> Sidecar:
     split = raw.get("split")
     if split not in (None, *SPLITS):
         return Sidecar(problem=f"{path.name}: split is {split!r}; valid: {', '.join(SPLITS)}")
-    return Sidecar(split=split, licence=str(raw.get("licence", "unknown")))
+    return Sidecar(split=split, licence=str(raw["licence"]) if raw.get("licence") else None)
 
 
-def _report(rows: Sequence[dict[str, Any]]) -> Report:
-    usable = [row for row in rows if not row["reasons"]]
-    splits = Counter(row["split"] for row in usable)
-    notes = [f"{row['source']}: {row['reasons'][0]}: {row['detail']}" for row in rows if row["reasons"]]
-    notes += [f"no usable file is in the {split} split" for split in SPLITS if usable and not splits[split]]
+def _report(tally: Tally, given: int) -> Report:
+    empty = [f"no usable file is in the {split} split" for split in SPLITS if not tally.splits[split]]
+    more = sum(tally.reasons.values()) - len(tally.notes)
     return Report(
         STAGE,
-        metrics={"seconds": round(sum(row["seconds"] for row in usable), 3)},
+        metrics={"seconds": round(tally.seconds, 3)},
         counts={
-            "files": len(rows),
-            "usable": len(usable),
-            "rejected": len(rows) - len(usable),
-            **{split: splits[split] for split in SPLITS},
+            "files": tally.files,
+            "usable": tally.usable,
+            "rejected": tally.files - tally.usable,
+            **{split: tally.splits[split] for split in SPLITS},
         },
-        reasons=dict(sorted(Counter(reason for row in rows for reason in row["reasons"]).items())),
-        notes=notes,
+        reasons=dict(sorted(tally.reasons.items())),
+        notes=tally.notes + ([f"and {more} more"] if more else []) + (empty if tally.usable else []),
+        balance={"files": balance(STAGE, "files", given, tally.usable, tally.reasons)},
     )
 
 
-def _refuse_too_few(rows: Sequence[dict[str, Any]], config: IngestConfig, folder: Path) -> None:
+def _refuse_too_few(tally: Tally, config: IngestConfig, folder: Path) -> None:
     """A duplicate is no damage: only files that cannot be used for what they are count."""
-    bad = [row for row in rows if row["reasons"] and row["reasons"] != [SourceReason.EXACT_DUPLICATE]]
-    if not bad:
-        return
-    named = "\n".join(f"  {row['source']}: {row['reasons'][0]}: {row['detail']}" for row in bad[:NAMED])
-    more = f"\n  and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-    if len(bad) == len(rows):
+    named = "\n".join(f"  {note}" for note in tally.damage)
+    more = f"\n  and {tally.damaged - NAMED} more" if tally.damaged > NAMED else ""
+    if not tally.usable:
         raise UserError(
-            f"{STAGE}: none of the {len(rows)} videos in {folder} can be read:\n{named}{more}\n"
+            f"{STAGE}: none of the {tally.files} videos in {folder} can be used"
+            f" ({', '.join(f'{count} {reason}' for reason, count in sorted(tally.reasons.items()))}):\n{named}{more}\n"
             "Check that they were copied whole (`ffprobe FILE`), or point `ingest.videos` at other files."
         )
-    if len(bad) > config.max_unreadable_share * len(rows):
+    if tally.damaged > config.max_unreadable_share * tally.files:
         raise DataQualityError(
-            f"{STAGE}: {len(bad)} of {len(rows)} videos in {folder} cannot be used; ingest.max_unreadable_share is"
-            f" {config.max_unreadable_share:.0%}:\n{named}{more}\nRepair or remove them, or raise that share."
+            f"{STAGE}: {tally.damaged} of {tally.files} videos in {folder} cannot be used;"
+            f" ingest.max_unreadable_share is {config.max_unreadable_share:.0%}:\n{named}{more}\n"
+            "Repair or remove them, or raise that share."
         )

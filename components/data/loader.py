@@ -4,6 +4,7 @@ No state has to be saved or restored: which samples make up batch k is arithmeti
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from components.data.buckets import area_of
-from components.data.config import BatchesConfig
+from components.data.config import BatchesConfig, keep_pair
 from components.data.latents import Family, LatentStore
 from components.data.schedule import Schedule, SmallBucket, Stream
 from components.errors import UserError
@@ -112,7 +113,8 @@ def _open_streams(store: LatentStore, config: BatchesConfig, split: str) -> list
     opened: list[_Opened] = []
     seen: set[tuple[str, int]] = set()
     for family in sorted(store.manifest.families, key=lambda family: -area_of(family.resolution)):
-        share, batch = wanted.get((family.resolution, family.frames), (0.0, 1))
+        keep, batch = wanted.get((family.resolution, family.frames), (0.0, 1))
+        share = math.prod(keep_pair(keep))
         every = store.rows(family) if share > 0 else None
         chosen = np.flatnonzero(every.splits == split) if every else np.array([], dtype=np.int64)
         if every is None or not len(chosen):
@@ -128,7 +130,7 @@ def _open_streams(store: LatentStore, config: BatchesConfig, split: str) -> list
         stream = Stream(family.name, samples, kept, batch, same[-1] if same else None)
         opened.append(_Opened(stream, family, chosen, every.clip_ids[chosen]))
     for resolution, frames in sorted(set(wanted) - seen):
-        if wanted[resolution, frames][0] > 0:
+        if math.prod(keep_pair(wanted[resolution, frames][0])) > 0:
             log.warning(
                 "bucket %s with %d frames has no %s samples; it is left out", resolution, frames, split
             )

@@ -72,12 +72,18 @@ def reason_counts(results: Sequence[Result[Any]]) -> dict[str, int]:
 
 
 def run_pool(
-    work: Callable[[In], Out], items: Sequence[In], limits: Limits, *, title: str
+    work: Callable[[In], Out],
+    items: Sequence[In],
+    limits: Limits,
+    *,
+    title: str,
+    finished: Callable[[int, Result[Out]], None] = lambda _index, _result: None,
 ) -> list[Result[Out]]:
     """One result per item, in the order of the items, whatever order they finished in.
 
     `work` is a function of a module, so that a process can import it. An exception other than `RejectedError`
-    is a defect of ours: it stops the pool and is raised here with the traceback of the worker.
+    is a defect of ours: it stops the pool and is raised here with the traceback of the worker. `finished` is
+    told of each item as soon as it is done, with its index.
     """
     results: dict[int, Result[Out]] = {}
     waiting = list(enumerate(items))[::-1]
@@ -93,6 +99,7 @@ def run_pool(
                 workers = [worker for worker in workers if worker.alive]
                 for index, result in _collect(workers):
                     results[index] = result
+                    finished(index, result)
                     advance()
                 workers = [worker for worker in workers if worker.alive]
         finally:

@@ -1,17 +1,23 @@
 """What a file is and whether it can be read to its end, found out by reading it: headers promise too much."""
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+
+import av
 
 from components.artifacts import sha256_of
 from components.data.reasons import SourceReason
 from components.data.video import UndecodableError, VideoFile
 
 INDEXED = (".mp4", ".mov", ".m4v")  # containers made of boxes with sizes, one of which is the index
-LAST_SECONDS = 2.0  # the end of the file that is decoded
 MISSING_SECONDS = 1.0  # a declared length may be wrong by this, and by this share
 MISSING_SHARE = 0.05
+UNLIKE = 0.25  # of the usual time between frames: more is another frame rate
+VARIABLE_SHARE = 0.01  # of the frames: a few late ones do not make the frame rate variable
+TRANSFERS = {16: "pq", 18: "hlg"}  # ITU-T H.273: curves of high dynamic range
 
 
 @dataclass(frozen=True)
@@ -25,8 +31,12 @@ class Probe:
     fps: float = 0.0  # mean over the file
     frames: int = 0
     seconds: float = 0.0
+    rotation: int = 0  # degrees that frames are turned by, counterclockwise, to be shown
+    bits: int = 0  # of a sample: 8, or 10 and more
+    transfer: str = ""  # "sdr", or the curve of high dynamic range: "pq" or "hlg"
+    variable_rate: bool = False
     reason: str = ""
-    detail: str = ""
+    detail: str = ""  # holds no name, so that it is the same for the same bytes
 
 
 def probe(path: Path) -> Probe:
@@ -39,7 +49,8 @@ def probe(path: Path) -> Probe:
     try:
         return _read(path, digest)
     except UndecodableError as error:
-        return Probe(digest, reason=error.reason, detail=error.detail)
+        detail = error.detail.replace(f"{path.name}: ", "").replace(path.name, "the file")
+        return Probe(digest, reason=error.reason, detail=detail)
 
 
 def _missing_box(path: Path) -> str:
@@ -68,10 +79,10 @@ def _read(path: Path, digest: str) -> Probe:
         declared = video.declared_seconds
         times = video.packet_times()
         if not times:
-            raise UndecodableError(SourceReason.ZERO_LENGTH, f"{path.name} holds no frame")
+            raise UndecodableError(SourceReason.ZERO_LENGTH, "it holds no frame")
         seconds = times[-1] + video.frame_seconds
         if declared - seconds > max(MISSING_SECONDS, MISSING_SHARE * declared):
-            detail = f"{path.name} holds {seconds:.1f} s of the {declared:.1f} s it declares"
+            detail = f"it holds {seconds:.1f} s of the {declared:.1f} s it declares"
             raise UndecodableError(SourceReason.TRUNCATED, detail)
         first, _ = video.nearest([0.0, times[-1]], start=0.0, end=float("inf"))
         height, width = video.shown_size(first.frame)
@@ -83,4 +94,23 @@ def _read(path: Path, digest: str) -> Probe:
             fps=round(len(times) / seconds, 6),
             frames=len(times),
             seconds=round(seconds, 6),
+            rotation=round(first.frame.rotation / 90) * 90 % 360,
+            bits=bits_of(first.frame),
+            transfer=TRANSFERS.get(int(video.stream.codec_context.color_trc or 0), "sdr"),
+            variable_rate=has_variable_rate(times),
         )
+
+
+def bits_of(frame: av.VideoFrame) -> int:
+    """Bits of a sample of the first plane."""
+    bits: int = max(component.bits for component in frame.format.components)
+    return bits
+
+
+def has_variable_rate(times: Sequence[float]) -> bool:
+    """True where more than a few frames come sooner or later than the usual time after the one before."""
+    gaps = sorted(after - before for before, after in pairwise(times))
+    if not gaps:
+        return False
+    usual = gaps[len(gaps) // 2]
+    return sum(abs(gap - usual) > UNLIKE * usual for gap in gaps) > max(1, VARIABLE_SHARE * len(gaps))

@@ -12,7 +12,16 @@ class RejectReason(StrEnum):
     TEXT_OVERLAY = "text_overlay"
     TOO_DARK = "too_dark"
     TOO_BRIGHT = "too_bright"
+    TOO_FAST = "too_fast"
+    BLACK = "black"  # too many black frames
+    FROZEN = "frozen"  # too many frames that repeat the one before
+    UNAESTHETIC = "unaesthetic"
+    CAPTION_MISMATCH = "caption_mismatch"  # the caption does not describe the picture
     UNSCORED = "unscored"  # the clip could not be read for a score that is filtered on
+    TAKEN_DOWN = "taken_down"  # it is in registry/takedowns.jsonl
+
+    # caption
+    FOREIGN_LANGUAGE = "foreign_language"  # the caption is in another language than `caption.language`
 
     # dedup
     DUPLICATE = "duplicate"  # in reports; the table names the clip it is a duplicate of
@@ -25,10 +34,14 @@ class SourceReason(StrEnum):
     TRUNCATED = "truncated"  # the data ends before the header says
     NO_VIDEO = "no_video"  # sound or subtitles only
     ZERO_LENGTH = "zero_length"
+    MISSING = "missing_file"  # a manifest names it, and it is not below the videos folder
+    BAD_ROW = "bad_row"  # a row of the manifest that cannot be understood
     BAD_SIDECAR = "bad_sidecar"  # its sidecar cannot be read, so that its split is not known
     EXACT_DUPLICATE = "exact_duplicate"  # same bytes as a file that sorts before it
+    TAKEN_DOWN = "taken_down"  # it, or its licence, is in registry/takedowns.jsonl
     CRASHED = "crashed"  # the decoder took its process down
     TIMED_OUT = "timed_out"
 
     # split: the file is good, a piece of it is no clip
     TOO_SHORT = "too_short"
+    NO_FRAMES = "no_frames"  # a span of the manifest in which the file has no frame

@@ -3,19 +3,26 @@
 import hashlib
 import logging
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from components.artifacts import StagePaths
+from components.artifacts import StagePaths, sha256_of, sha256_of_json
 from components.data import store
+from components.data.balance import balance
+from components.data.code_version import code_version
 from components.data.config import SplitConfig
-from components.data.pool import Limits, Result, reason_counts, run_pool
+from components.data.items import Work, run_items, stamp_of
+from components.data.listing import Span
+from components.data.pool import Limits, Result, reason_counts
 from components.data.reasons import SourceReason
-from components.data.scenes import Scene, detect_scenes
+from components.data.scenes import Scene, check_detector, clock, detect_scenes
+from components.data.sources import is_image
 from components.errors import DataQualityError
 from components.params import Params
 from components.report import Report
@@ -52,42 +59,95 @@ class Piece:
     frames: int
 
 
+@dataclass(frozen=True)
+class Job:
+    """One file to cut: where its shots change, or at the spans (seconds) that a manifest gives."""
+
+    path: Path
+    config: SplitConfig
+    spans: tuple[Span, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What a file was cut into; `empty` spans hold no frame."""
+
+    scenes: int
+    pieces: tuple[Piece, ...]
+    empty: int = 0
+
+
 def run(config: SplitConfig, paths: StagePaths) -> Report:
     """Write the table of clips. Raises `DataQualityError` when there is none."""
+    check_detector(config)
     videos = paths.input("videos")
     rows = store.read(paths.root, paths.input("clips")).to_pylist()
     sources = [row for row in rows if not row["reasons"]]
     runtime = Params.load(paths.root / "params.yaml").runtime
     limits = Limits(runtime.workers, runtime.item_seconds)
-    jobs = [(videos / source["source"], config) for source in sources]
-    results = run_pool(scenes_of, jobs, limits, title=STAGE)
-    pieces = [list(_pieces_of(result, config)) for result in results]
+    jobs = [Job(videos / source["source"], config, _spans_of(source)) for source in sources]
+    keys = [sha256_of_json([source["digest"], job.spans]) for source, job in zip(sources, jobs, strict=True)]
+    stamps = [stamp_of(job.path) for job in jobs]
+    results = run_items(
+        paths.root, work_of(config, paths.root), jobs, list(zip(keys, stamps, strict=True)), limits
+    )
     clips = [
-        clip_row(source, piece)
-        for source, found in zip(sources, pieces, strict=True)
-        for piece in found
-        if is_long_enough(piece, config)
+        [clip_row(source, piece) for piece in result.value.pieces if is_clip(piece, source, config)]
+        if result.value
+        else []
+        for source, result in zip(sources, results, strict=True)
     ]
-    report = _report(sources, results, pieces, len(clips))
-    if not clips:
+    report = _report(sources, results, clips)
+    if not report.counts["clips"]:
         raise DataQualityError(
             f"{STAGE}: no clip of {config.min_seconds:g} s or more in {len(sources)} files: {report.reasons};"
             " lower split.min_seconds, or raise split.threshold if shots are cut too often"
         )
-    table = pa.Table.from_pylist(clips, schema=SCHEMA)
+    table = pa.Table.from_pylist([row for found in clips for row in found], schema=SCHEMA)
     store.create(paths.root, "clips", table, STAGE).write(paths.output("clips"))
-    log.info("%d clips from %d files  %s", len(clips), len(sources), report.reasons)
+    log.info("%d clips from %d files  %s", table.num_rows, len(sources), report.reasons)
     return report
 
 
-def scenes_of(job: tuple[Path, SplitConfig]) -> list[Scene]:
-    """The work on one file."""
-    return detect_scenes(*job)
+def work_of(config: SplitConfig, root: Path) -> Work[Job, Cut]:
+    """The work on one file, and what decides its result."""
+    version = {
+        "config": config.model_dump(mode="json"),
+        "code": code_version("components.data.split"),
+        "weights": sha256_of(root / config.weights) if config.weights else None,
+    }
+    return Work(STAGE, cut, version, pack=asdict, unpack=_unpack)
 
 
-def _pieces_of(result: Result[list[Scene]], config: SplitConfig) -> Iterator[Piece]:
-    for scene in result.value or ():
-        yield from cut_scene(scene, config)
+def _unpack(value: dict[str, Any]) -> Cut:
+    return Cut(**{**value, "pieces": tuple(Piece(**piece) for piece in value["pieces"])})
+
+
+def _spans_of(source: dict[str, Any]) -> tuple[Span, ...] | None:
+    """Where a manifest cuts the file; None where the shots decide."""
+    spans = source.get("spans")
+    return tuple((start, end) for start, end in spans) if spans else None
+
+
+def cut(job: Job) -> Cut:
+    """The pieces of one file, each of them once. Raises `UndecodableError`."""
+    if is_image(job.path.name):
+        times, end = clock(job.path)
+        return Cut(1, (Piece(0.0, round(end, DECIMALS), len(times)),))
+    scenes = detect_scenes(job.path, job.config) if job.spans is None else scenes_at(job.path, job.spans)
+    pieces = dict.fromkeys(piece for scene in scenes for piece in cut_scene(scene, job.config))
+    return Cut(len(scenes), tuple(pieces), len(job.spans or ()) - len(scenes) if job.spans else 0)
+
+
+def scenes_at(path: Path, spans: Sequence[Span]) -> list[Scene]:
+    """The frames in each span: from the first at or after its start, up to its end. Spans without any are left out."""
+    times, end = clock(path)
+    found = []
+    for start, stop in spans:
+        first, after = (bisect_left(times, seconds - 1e-3) for seconds in (start, stop))
+        if first < after:
+            found.append(Scene(tuple(times[first:after]), times[after] if after < len(times) else end))
+    return found
 
 
 def cut_scene(scene: Scene, config: SplitConfig) -> list[Piece]:
@@ -113,6 +173,11 @@ def cut_scene(scene: Scene, config: SplitConfig) -> list[Piece]:
     ]
 
 
+def is_clip(piece: Piece, source: dict[str, Any], config: SplitConfig) -> bool:
+    """True for a piece that can be learned from; a picture has no length."""
+    return is_image(source["source"]) or is_long_enough(piece, config)
+
+
 def is_long_enough(piece: Piece, config: SplitConfig) -> bool:
     return round(piece.end - piece.start, DECIMALS) >= config.min_seconds
 
@@ -133,28 +198,42 @@ def clip_row(source: dict[str, Any], piece: Piece) -> dict[str, Any]:
 
 def _report(
     sources: Sequence[dict[str, Any]],
-    results: Sequence[Result[list[Scene]]],
-    pieces: Sequence[Sequence[Piece]],
-    clips: int,
+    results: Sequence[Result[Cut]],
+    clips: Sequence[Sequence[dict[str, Any]]],
 ) -> Report:
-    found = sum(map(len, pieces))
+    cuts = [result.value or Cut(0, ()) for result in results]
+    pieces, empty, kept = (
+        sum(len(one.pieces) for one in cuts),
+        sum(one.empty for one in cuts),
+        sum(map(len, clips)),
+    )
     failed = reason_counts(results)
-    too_short = {str(SourceReason.TOO_SHORT): found - clips} if found > clips else {}
+    dropped = {str(SourceReason.TOO_SHORT): pieces - kept, str(SourceReason.NO_FRAMES): empty}
     notes = [
         f"{source['source']}: {result.reason}: {result.detail}"
         for source, result in zip(sources, results, strict=True)
         if result.reason
     ]
+    without = Counter(  # files that are good, and give no clip
+        str(SourceReason.TOO_SHORT if one.pieces else SourceReason.NO_FRAMES)
+        for one, rows, result in zip(cuts, clips, results, strict=True)
+        if not rows and not result.reason
+    )
+    used = sum(bool(rows) for rows in clips)
     return Report(
         STAGE,
         counts={
             "files": len(sources),
             "files_failed": sum(failed.values()),
-            "scenes": sum(len(result.value or ()) for result in results),
-            "pieces": found,
-            "clips": clips,
-            "rejected": found - clips,
+            "scenes": sum(one.scenes for one in cuts),
+            "pieces": pieces,
+            "clips": kept,
+            "rejected": pieces - kept,
         },
-        reasons=failed | too_short,
+        reasons=failed | {reason: count for reason, count in dropped.items() if count},
         notes=notes,
+        balance={
+            "files": balance(STAGE, "files", len(sources), used, without + Counter(failed)),
+            "pieces": balance(STAGE, "pieces", pieces + empty, kept, dropped),
+        },
     )

@@ -9,7 +9,7 @@ its own and is not fork-safe: start workers with `spawn`.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 STORE = "store"
 TAG_DIGITS = 16  # of the digest, in hex
+BATCH_ROWS = 1 << 15  # read at a time
 DIGEST_ROWS = 1 << 20  # hashed at a time, which keeps text columns below Arrow's 2 GiB per array
 
 
@@ -137,6 +138,63 @@ def read(root: Path, manifest_path: Path, columns: Sequence[str] | None = None) 
             " It comes from an earlier stage or an older version of the code: run `dvc repro`"
         )
     return _open(root, manifest).to_table(columns=None if columns is None else list(columns))
+
+
+def read_parts(
+    root: Path, manifest_path: Path, columns: Sequence[str], *, rows: int, where: str | None = None
+) -> Iterator[pa.Table]:
+    """The rows of a manifest by parts of `rows`, sorted by its key: for tables that are larger than memory.
+
+    `where` is a condition on columns, as `kept`. Raises `ContractError` as `read` does.
+    """
+    waiting: list[pa.RecordBatch] = []
+    scanner = _open(root, Manifest.read(manifest_path)).scanner(
+        columns=list(columns), filter=where, batch_size=min(rows, BATCH_ROWS), scan_in_order=True
+    )
+    count = 0
+    for batch in scanner.to_batches():
+        while count + len(batch) >= rows:
+            yield pa.Table.from_batches([*waiting, batch.slice(0, rows - count)])
+            batch, waiting, count = batch.slice(rows - count), [], 0  # noqa: PLW2901
+        if len(batch):
+            waiting.append(batch)
+            count += len(batch)
+    if waiting:
+        yield pa.Table.from_batches(waiting)
+
+
+def find(root: Path, manifest_path: Path, **values: str) -> list[dict[str, Any]]:
+    """The rows of a manifest whose columns have these values; the table is not read as a whole."""
+    manifest = Manifest.read(manifest_path)
+    if missing := set(values) - set(manifest.columns):
+        raise ContractError(f"{manifest_path} has no column {', '.join(sorted(missing))}")
+    rows: list[dict[str, Any]] = _open(root, manifest).to_table(filter=condition(**values)).to_pylist()
+    return rows
+
+
+def condition(**values: str) -> str:
+    """`source = 'a.mp4' AND split = 'train'` for a search in a table."""
+    return " AND ".join(f"{name} = '{value.replace(chr(39), chr(39) * 2)}'" for name, value in values.items())
+
+
+@dataclass(frozen=True)
+class Version:
+    """One state of a table that is still stored, and how many of its rows were looked for."""
+
+    tag: str
+    rows: int
+
+
+def versions_with(root: Path, name: str, stage: str, wanted: str) -> list[Version]:
+    """The states of a table made by a stage that hold rows for which the condition `wanted` is true."""
+    import lance
+
+    location = root / STORE / f"{name}.lance"
+    return [
+        Version(tag, rows)
+        for tag in sorted(_tags(location))
+        if stage_of(tag) == stage and (rows := lance.dataset(location, version=tag).count_rows(wanted))
+    ]
 
 
 def is_stored(root: Path, manifest_path: Path) -> bool:

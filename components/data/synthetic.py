@@ -46,8 +46,10 @@ CAMERA_MOVES = {
     "pans right": (0.1, 0.0, 0.0),
     "zooms in": (0.0, 0.0, 0.1),
     "zooms out": (0.0, 0.0, -0.1),
+    "tilts up": (0.0, -0.1, 0.0),
+    "tilts down": (0.0, 0.1, 0.0),
 }
-CAMERAS = tuple(CAMERA_MOVES)
+CAMERAS = ("still", "pans left", "pans right", "zooms in", "zooms out")  # what scenes are drawn from
 STILL_SHARE = 0.7  # of scenes; the others draw from all cameras
 
 TRACK = (
@@ -88,6 +90,8 @@ class SceneSpec:
     frames: int
     seed: int
     fps: float = 8.0
+    speed: float | None = None  # of the shape, shorter sides per second; None draws it from `SPEED`
+    camera_speed: float = 1.0  # times what `CAMERA_MOVES` says
 
     def __post_init__(self) -> None:
         words = (
@@ -95,7 +99,7 @@ class SceneSpec:
             ("shape", self.shape, SHAPES),
             ("motion", self.motion, (*MOTIONS, None)),
             ("background", self.background, BACKGROUNDS),
-            ("camera", self.camera, CAMERAS),
+            ("camera", self.camera, tuple(CAMERA_MOVES)),
         )
         for field, value, valid in words:
             if value not in valid:
@@ -196,7 +200,7 @@ def render_scene(spec: SceneSpec) -> Frames:
     colour = _rgb(*_tint(spec.colour, rng)) * brightness
     radius = 0.5 * rng.uniform(*DIAMETER) * side
     track = _track(spec, rng)  # (T, 2), x and y in pixels
-    margin = round(0.15 * side)
+    margin = round(0.15 * side * max(1.0, spec.camera_speed))
     canvas = _background(spec, margin, rng) * brightness
     if spec.motion is None:
         canvas = _draw(canvas[None], spec.shape, track[:1] + margin, radius, colour)[0]
@@ -224,7 +228,8 @@ def _track(spec: SceneSpec, rng: np.random.Generator) -> NDArray[np.float32]:
     side = min(spec.height, spec.width)
     seconds = np.arange(spec.frames) / spec.fps
     direction = np.array(DIRECTIONS[spec.motion] if spec.motion else (0.0, 0.0))
-    speed = rng.uniform(*SPEED)
+    drawn = rng.uniform(*SPEED)
+    speed = drawn if spec.speed is None else spec.speed
     way = min(speed * seconds[-1], TRACK)  # a long scene is a slower one, so that the shape never leaves
     start = rng.uniform(-1, 1) * (TRACK - way) / 2 - way / 2  # along the direction, from the middle
     across = rng.uniform(-0.18, 0.18)
@@ -255,7 +260,7 @@ def _background(spec: SceneSpec, margin: int, rng: np.random.Generator) -> NDArr
 
 def _film(canvas: NDArray[np.float32], spec: SceneSpec) -> NDArray[np.float32]:
     """The canvas as the camera sees it: (T, H, W, 3)."""
-    pan_x, pan_y, zoom = CAMERA_MOVES[spec.camera]
+    pan_x, pan_y, zoom = (spec.camera_speed * move for move in CAMERA_MOVES[spec.camera])
     side = min(spec.height, spec.width)
     canvas_middle = np.array([canvas.shape[1] - 1, canvas.shape[0] - 1]) / 2
     frame_middle = np.array([spec.width - 1, spec.height - 1]) / 2

@@ -6,17 +6,20 @@ after this one depend on it.
 """
 
 import logging
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.compute as pc
-
 from components.artifacts import StagePaths, fresh_folder, write_json
-from components.data import store
+from components.data import store, table_parts
 from components.data.config import ValidateConfig
-from components.data.expectations import REQUIRED, SCORES, expectations, frame_of
+from components.data.drift import drift, read_previous, summarise
+from components.data.expectations import expectations, needs_all_rows
 from components.data.standalone_docs import make_standalone, write_index
+from components.data.table_parts import Parts
 from components.errors import DataQualityError
 from components.report import Report
 
@@ -39,25 +42,73 @@ def run(config: ValidateConfig, paths: StagePaths) -> Report:
     source = paths.input("clips")
     result = paths.output("result")
     result.unlink(missing_ok=True)
-    table = store.read(paths.root, source, [*REQUIRED, *SCORES, "kept"])
-    frame = frame_of(table.filter(pc.field("kept")))
+    paths.output("summary").unlink(missing_ok=True)
     manifest = store.Manifest.read(source)
+    previous = read_previous(paths.input("previous"))
+    parts = Parts.read(paths.root, source)
+    moved = drift(previous, parts.whole) if previous else {}
     with fresh_folder(paths.output("docs")) as docs:
-        findings = check(frame, expectations(config, frame), docs, name=manifest.tag)
-    failed = [finding for finding in findings if not finding["success"]]
+        findings = check_parts(parts, expectations(config, parts.whole), docs, name=manifest.tag)
+        judged = [*findings, *drift_findings(moved, config)]
+        write_index(docs, f"Validation of {manifest.tag}", judged)
+    failed = [finding for finding in judged if not finding["success"]]
     if failed:
         where = paths.output("docs") / "index.html"
         lines = "\n".join(f"  {finding['words']}: {finding['found']}" for finding in failed)
         raise DataQualityError(
-            f"validate: {len(failed)} of {len(findings)} expectations fail:\n{lines}\nDetails: {where}"
+            f"validate: {len(failed)} of {len(judged)} expectations fail:\n{lines}\nDetails: {where}"
         )
-    write_json(result, {"clips": manifest.digest, "rows": len(frame), "expectations": findings})
-    log.info("%d clips meet all %d expectations", len(frame), len(findings))
-    return _report(frame, findings)
+    write_json(paths.output("summary"), summarise(parts.whole, manifest.digest))
+    write_json(result, {"clips": manifest.digest, "rows": len(parts.whole), "expectations": findings})
+    log.info("%d clips meet all %d expectations", len(parts.whole), len(judged))
+    return _report(parts, findings, moved)
+
+
+def drift_findings(moved: dict[str, float], config: ValidateConfig) -> list[Finding]:
+    """What has moved since the previous version, as expectations; without `max_drift` it is only shown."""
+    limit = config.max_drift
+    asked = "" if limit is None else f" by at most {limit:g} (validation.max_drift)"
+    return [
+        {
+            "words": f"{column} is distributed as in the previous version{asked}",
+            "expectation": "population_stability_index",
+            "column": column,
+            "success": limit is None or index <= limit,
+            "found": f"population stability index {index:.3g}",
+        }
+        for column, index in moved.items()
+    ]
+
+
+def check_parts(parts: Parts, expected: list["Expectation"], docs: Path, *, name: str) -> list[Finding]:
+    """What was found for each expectation over all parts, in their order.
+
+    A table of one part is checked as it is. Of a longer one each part meets the expectations of rows, and the few
+    columns that are in memory as a whole those of the table; each has documentation of its own.
+    """
+    if len(parts.whole) <= table_parts.PART_ROWS:
+        frames = list(parts.frames()) or [parts.whole]
+        return [as_finding([each]) for each in observe(frames[0], expected, docs, name=name)]
+    of_table = [each for each in expected if needs_all_rows(each)]
+    of_rows = [each for each in expected if not needs_all_rows(each)]
+    found = observe(parts.whole, of_table, docs / "table", name=name)
+    for index, frame in enumerate(parts.frames()):
+        found += observe(frame, of_rows, docs / f"part_{index:03}", name=name)
+    by_words: dict[str, list[Observed]] = {}
+    for each in found:
+        by_words.setdefault(each.words, []).append(each)
+    return [as_finding(by_words[each.meta["words"]]) for each in expected]
 
 
 def check(frame: "pd.DataFrame", expected: list["Expectation"], docs: Path, *, name: str) -> list[Finding]:
-    """What was found for each expectation, in their order; the HTML documentation is written into `docs`.
+    """What was found for each expectation of one frame, in their order."""
+    return [as_finding([each]) for each in observe(frame, expected, docs, name=name)]
+
+
+def observe(
+    frame: "pd.DataFrame", expected: list["Expectation"], docs: Path, *, name: str
+) -> list["Observed"]:
+    """What Great Expectations sees; its HTML documentation is written into `docs`.
 
     `name` is what the documentation calls the rows.
     """
@@ -67,7 +118,9 @@ def check(frame: "pd.DataFrame", expected: list["Expectation"], docs: Path, *, n
 
     context = gx.get_context(project_config=_project(docs), mode="ephemeral")
     asset = context.data_sources.add_pandas("store").add_dataframe_asset(TABLE)
-    suite = context.suites.add(gx.ExpectationSuite(name=TABLE, expectations=expected))
+    suite = context.suites.add(
+        gx.ExpectationSuite(name=TABLE, expectations=[copy(each) for each in expected])
+    )
     batch = asset.add_batch_definition_whole_dataframe("kept")
     definition = context.validation_definitions.add(
         gx.ValidationDefinition(name=TABLE, data=batch, suite=suite)
@@ -79,9 +132,7 @@ def check(frame: "pd.DataFrame", expected: list["Expectation"], docs: Path, *, n
     make_standalone(docs, clock=EPOCH.strftime("%Y-%m-%dT%H:%M:%SZ"))
     results = [result for each in outcome.run_results.values() for result in each.results]
     by_words = {result.expectation_config.meta["words"]: result for result in results}
-    findings = [_finding(by_words[expectation.meta["words"]]) for expectation in expected]
-    write_index(docs, f"Validation of {name}", findings)
-    return findings
+    return [_observed(by_words[expectation.meta["words"]]) for expectation in expected]
 
 
 def _project(docs: Path) -> Any:
@@ -107,23 +158,55 @@ def _project(docs: Path) -> Any:
     )
 
 
-def _finding(result: Any) -> Finding:
-    """Plain values of a result. One that could not be worked out is a failure that says why."""
+@dataclass(frozen=True)
+class Observed:
+    """What was seen for one expectation in one frame, in plain values."""
+
+    words: str
+    expectation: str
+    column: str | None
+    success: bool
+    broken: tuple[str, ...]
+    unexpected: int
+    elements: int
+    examples: tuple[str, ...]
+    value: Any
+
+
+def _observed(result: Any) -> Observed:
     config, details = result.expectation_config, result.result
+    unexpected = details.get("unexpected_count") or 0
+    values = details["partial_unexpected_list"] if unexpected else []
+    return Observed(
+        words=config.meta["words"],
+        expectation=config.type,
+        column=config.kwargs.get("column"),
+        success=bool(result.success),
+        broken=tuple(_exceptions(result.exception_info)),
+        unexpected=unexpected,
+        elements=details.get("element_count") or 0,
+        examples=tuple(str(value) for value in values[:3] if value == value),
+        value=details.get("observed_value"),
+    )
+
+
+def as_finding(seen: Sequence[Observed]) -> Finding:
+    """One finding of what was seen in the parts. What could not be worked out is a failure that says why."""
+    first = seen[0]
     finding: Finding = {
-        "words": config.meta["words"],
-        "expectation": config.type,
-        "column": config.kwargs.get("column"),
-        "success": bool(result.success),
+        "words": first.words,
+        "expectation": first.expectation,
+        "column": first.column,
+        "success": all(each.success for each in seen),
     }
-    if broken := _exceptions(result.exception_info):
+    if broken := sorted({reason for each in seen for reason in each.broken}):
         return {**finding, "success": False, "found": f"could not be worked out: {'; '.join(broken)}"}
-    if unexpected := details.get("unexpected_count"):
-        values = [str(value) for value in details["partial_unexpected_list"][:3] if value == value]
+    if unexpected := sum(each.unexpected for each in seen):
+        values = [value for each in seen for value in each.examples][:3]
         examples = f", as {', '.join(values)}" if values else ""
-        return {**finding, "found": f"{unexpected} of {details['element_count']} do not{examples}"}
-    observed = details.get("observed_value")
-    return {**finding, "found": "as expected" if observed is None else _plain(observed)}
+        elements = sum(each.elements for each in seen)
+        return {**finding, "found": f"{unexpected} of {elements} do not{examples}"}
+    return {**finding, "found": "as expected" if first.value is None else _plain(first.value)}
 
 
 def _exceptions(info: dict[str, Any]) -> list[str]:
@@ -142,18 +225,21 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _report(frame: "pd.DataFrame", findings: list[Finding]) -> Report:
+def _report(parts: Parts, findings: list[Finding], moved: dict[str, float]) -> Report:
+    frame = parts.whole
+    metrics = {
+        "expectations": len(findings),
+        "caption_coverage": float(frame["own_caption"].mean()),
+        "seconds": float(frame["seconds"].sum()),
+        **{f"drift_{column}": index for column, index in moved.items()},
+    }
     return Report(
         stage=STAGE,
-        metrics={
-            "expectations": len(findings),
-            "caption_coverage": float(frame["own_caption"].mean()),
-            "seconds": float(frame["seconds"].sum()),
-        },
+        metrics=metrics,
         counts={
             "clips": len(frame),
             "train": int((frame["split"] == "train").sum()),
             "validation": int((frame["split"] == "validation").sum()),
-            "sources": int(frame["source_digest"].nunique()),
+            "sources": len(parts.splits),
         },
     )

@@ -5,13 +5,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from components.artifacts import read_json
 from components.evaluation.record import RECORD_FILE, EvaluationRecord
+from components.page.funnel import funnel
+from components.page.render import write_page
 from components.params import Params
 from components.registry.page import origins, scores
-from components.registry.page.funnel import funnel
 from components.registry.page.training import curve_groups, stage_times
 from components.registry.register import EVALUATION, PIPELINE, VERDICT
 from components.registry.versions import CHAMPION, TEXT_TO_VIDEO
@@ -25,15 +24,7 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 def write_report(root: Path) -> Path:
     """Write `reports/index.html` from what the workspace holds; parts that are not there yet are left out."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    text = environment.get_template("report.html").render(**_contents(root))
-    page = root.resolve() / PAGE
-    page.parent.mkdir(parents=True, exist_ok=True)
-    partial = page.with_name(f".{page.name}.partial")
-    partial.write_text(text)
-    partial.replace(page)
+    page = write_page(root.resolve() / PAGE, TEMPLATES, "report.html", _contents(root))
     log.info("report: %s (%.1f MB)", page, page.stat().st_size / 1e6)
     return page
 

@@ -77,7 +77,7 @@ def _set_source(videos: Path | None, captions: Path | None) -> None:
 
     values = {}
     if videos:
-        check_videos(videos)
+        check_videos(videos, Params.load(ROOT / "params.yaml").ingest)
         values["ingest.videos"] = values["caption.source"] = str(videos.expanduser().resolve())
     if captions:
         check_captions(captions)

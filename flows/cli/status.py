@@ -17,8 +17,8 @@ console = Console()
 
 def status() -> None:
     """Every stage with its state and its key numbers; the data funnel; the registry."""
+    from components.page.funnel import funnel
     from components.registry.fetch import champion_line
-    from components.registry.page.funnel import funnel
     from flows.dvc import changed, descendants
 
     params = check_workspace(ROOT)

@@ -8,10 +8,11 @@ from typing import Any
 from components import runtime
 from components.artifacts import sha256_of
 from components.data import store
+from components.page.words import duration, plural
 from components.provenance import git_revision, locked_stages, machine
 from components.registry.history import read_history
 from components.registry.lineage import CLIPS, build_lineage
-from components.registry.page.words import DIGEST_DIGITS, duration, plural
+from components.registry.page.words import DIGEST_DIGITS
 from components.registry.register import AUTOENCODER_FOLDER, PIPELINE
 from components.registry.versions import AUTOENCODER, TEXT_TO_VIDEO, Version, versions
 from components.tracking import RunSummary

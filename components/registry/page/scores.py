@@ -1,6 +1,5 @@
 """What the evaluation and the gate found, in the words of the page."""
 
-import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,9 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from components.evaluation.record import EvaluationRecord, Metric, Sample
-from components.registry.page.words import HEADLINES, METRIC_TITLES, number, plural, title_of
+from components.page.media import data_uri
+from components.page.words import plural
+from components.registry.page.words import HEADLINES, METRIC_TITLES, number, title_of
 
 TONES = {"promote": "good", "reject": "bad", "inconclusive": "open"}
 HEADS = {"promote": "Promote", "reject": "Rejected", "inconclusive": "Cannot decide"}
@@ -147,7 +148,7 @@ class Clip:
 def clips(record: EvaluationRecord, folder: Path) -> list[Clip]:
     """The gallery, with the files inside."""
     return [
-        Clip(data_uri(folder / sample.file), sample.prompt, _attributes(sample))
+        Clip(data_uri((folder / sample.file).read_bytes()), sample.prompt, _attributes(sample))
         for sample in record.gallery
         if (folder / sample.file).is_file()
     ]
@@ -179,12 +180,11 @@ class Pair:
 
 def reconstructions(record: EvaluationRecord, folder: Path) -> list[Pair]:
     return [
-        Pair(data_uri(folder / pair.original), data_uri(folder / pair.decoded), number(pair.psnr, unit="dB"))
+        Pair(
+            data_uri((folder / pair.original).read_bytes()),
+            data_uri((folder / pair.decoded).read_bytes()),
+            number(pair.psnr, unit="dB"),
+        )
         for pair in record.reconstructions
         if (folder / pair.original).is_file() and (folder / pair.decoded).is_file()
     ]
-
-
-def data_uri(path: Path) -> str:
-    """An MP4 file as text that can stand in the page."""
-    return f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"

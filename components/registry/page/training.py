@@ -7,8 +7,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from components.registry.page.charts import Point, line_chart, short
-from components.registry.page.words import duration
+from components.page.charts import Point, line_chart, short
+from components.page.words import duration
 from components.stages import STAGES, Stage
 from components.tracking import RunSummary
 

@@ -1,4 +1,4 @@
-"""Numbers and names as the page says them."""
+"""Numbers and names of the evaluation as the page says them."""
 
 METRIC_TITLES = {
     "toy_fvd": "Toy FVD",
@@ -37,22 +37,3 @@ def number(value: float | None, metric: str = "", unit: str = "") -> str:
     size = abs(value)
     decimals = 4 if size < 0.1 else 3 if size < 10 else 2 if size < 100 else 1
     return f"{value:,.{decimals}f}{f' {unit}' if unit else ''}"
-
-
-def duration(seconds: float) -> str:
-    """As `8 s`, `3 min 05 s` or `2 h 04 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def reason_words(code: str) -> str:
-    """A reason code as words: `too_static` becomes `too static`."""
-    return code.replace("_", " ")
-
-
-def plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -157,7 +157,7 @@ def test_no_other_scene_overlaps_a_clip_more_than_the_one_it_gets(scenes, clip):
         assert overlaps[row.start, row.end] == most
     else:
         assert most < 0.25 * len(clip)
-    if any(most == len(scene) for scene in scenes):  # wholly inside of the clip
+    if any(set(scene) <= set(clip) and len(scene) == most for scene in scenes):  # wholly inside of the clip
         assert (row is None) == (most == 0)
 
 
@@ -180,6 +180,13 @@ def test_no_other_scene_overlaps_a_clip_more_than_the_one_it_gets(scenes, clip):
         ("...", ""),
         ("https://example.org", ""),
         ("The video shows", "The video shows"),
+        ("Sure! Here is a caption for the video: The video shows a Fox.", "a Fox."),
+        ("Caption: a fox", "a fox"),
+        ("Here's a short description of the clip: a fox", "a fox"),
+        ("This is a video of a fox", "a fox"),
+        ("DSC_0042.mp4 a fox, final-cut.MOV", "a fox,"),
+        ("version 2.5 of a fox.", "version 2.5 of a fox."),
+        ("Here is where a fox lives: a den", "Here is where a fox lives: a den"),
     ],
 )
 def test_cleaning_keeps_the_description_and_its_case(raw, clean):
@@ -192,3 +199,8 @@ def test_a_clean_caption_is_short_plain_and_stays_as_it_is(text, max_words):
     assert len(once.split()) <= max_words
     assert once == " ".join(once.split())
     assert not any(ord(character) < 32 for character in once)
+
+
+def test_case_is_lowered_only_where_it_is_asked_for():
+    assert clean_caption("A Fox in Rome", max_words=9) == "A Fox in Rome"
+    assert clean_caption("A Fox in Rome", max_words=9, lower_case=True) == "a fox in rome"

@@ -7,18 +7,21 @@ import av
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from components.artifacts import StagePaths
 from components.data import dedup, store
 from components.data.config import DedupConfig
-from components.data.dedup import Candidate, group, near_pairs
+from components.data.dedup import Candidate, group
+from components.data.near_pairs import exact_pairs
 from components.data.synthetic import SceneSpec, render_scene
+from components.data.thumbnails import Thumbnails, embed, pack, unpack
 from components.errors import DataQualityError
 
 ROOT = Path(__file__).parents[3]
 CONFIG = DedupConfig(max_cosine=0.97, frames=3, thumbnail=12)
+SIDES = {"smaller": 64}  # pixels
 SCENE = SceneSpec(
     colour="red",
     shape="circle",
@@ -69,6 +72,8 @@ def deduplicated(tmp_path, videos):
             "source": [f"{name}.mp4" for name in names],
             "start_seconds": [0.0] * len(rows),
             "end_seconds": [1.5] * len(rows),
+            "width": [SIDES.get(name, 96) for name in names],
+            "height": [SIDES.get(name, 96) for name in names],
             "split": list(splits),
             "sharpness": pa.array(sharpness, pa.float32()),
             "reasons": pa.array(reasons[0], pa.list_(pa.string())),
@@ -98,10 +103,10 @@ def test_a_clip_encoded_again_is_a_duplicate_and_others_on_the_same_background_a
         ("square", "train", 1.0),
         ("broken", "train", 1.0),
     )
-    assert {name for name, row in rows.items() if row["kept"]} == {"smaller", "right", "square"}
+    assert {name for name, row in rows.items() if row["kept"]} == {"original", "right", "square"}
     assert {row["clip_id"]: row["duplicate_of"] for row in rows.values() if row["duplicate_of"]} == {
-        "original": "smaller",
-        "again": "smaller",
+        "smaller": "original",  # though it is sharper: resolution comes first
+        "again": "original",
     }
     assert report.reasons == {"duplicate": 2, "unreadable": 1}
     counts = report.counts
@@ -133,7 +138,10 @@ def test_a_set_of_which_nothing_is_left_fails_by_the_name_of_the_stage(deduplica
 
 
 def candidates(number):
-    return [Candidate(f"{index:02}", "train", 1.0 + index % 3, float(index % 2)) for index in range(number)]
+    return [
+        Candidate(f"{index:02}", "train", 100 + index % 4, 1.0 + index % 3, float(index % 2))
+        for index in range(number)
+    ]
 
 
 @given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=14))
@@ -149,7 +157,7 @@ def test_groups_are_the_connected_components_and_keep_their_best_clip(pairs):
     assert {frozenset(int(clip.clip_id) for clip in (best, *rest)) for best, rest in found} == expected
     for best, rest in found:
         for clip in rest:
-            assert (best.sharpness, best.seconds) >= (clip.sharpness, clip.seconds)
+            assert (best.pixels, best.seconds, best.score) >= (clip.pixels, clip.seconds, clip.score)
 
 
 @given(st.randoms())
@@ -163,20 +171,37 @@ def test_the_kept_clips_do_not_depend_on_the_order_of_rows(random):
     )
 
 
-@settings(max_examples=20)
-@given(st.integers(1, 30), st.integers(0, 99))
-def test_blocks_find_every_pair_that_the_whole_matrix_has(number, seed):
-    vectors = np.random.default_rng(seed).normal(size=(number, 2)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dedup, "BLOCK_ROWS", 7)
-        found = set(near_pairs(list(vectors), 0.9))
-    cosines = vectors @ vectors.T
-    assert found == {(i, j) for i in range(number) for j in range(i + 1, number) if cosines[i, j] > 0.9}
-
-
 def test_clips_of_one_flat_colour_are_not_duplicates_of_each_other(tmp_path):
     for level in (0, 90):
         write_video(tmp_path / f"{level}.mp4", np.full((12, 96, 96, 3), level, np.uint8))
-    orders = [dedup.Thumbnails(tmp_path / f"{level}.mp4", 0.0, 1.5, 3, 12) for level in (0, 90)]
-    assert not list(near_pairs([dedup.embed(order) for order in orders], 0.5))
+    orders = [Thumbnails(tmp_path / f"{level}.mp4", 0.0, 1.5, 3, 12) for level in (0, 90)]
+    assert not list(exact_pairs(np.stack([embed(order) for order in orders]), 0.5))
+
+
+def test_a_clip_with_a_caption_in_another_language_is_not_kept(tmp_path, videos, deduplicated):
+    deduplicated(("original", "train", 1.0), ("right", "train", 1.0))
+    source = tmp_path / "caption.json"
+    reasons = pa.array([["foreign_language"], []], pa.list_(pa.string()))
+    table = pa.table({"clip_id": ["original", "right"], "caption_reasons": reasons})
+    store.add_columns(tmp_path, source, table, "caption").write(source)
+    paths = StagePaths(
+        tmp_path, {"clips": source, "videos": videos}, {"clips": tmp_path / "again.json"}, tmp_path
+    )
+    dedup.run(CONFIG, paths)
+    rows = store.read(tmp_path, paths.outputs["clips"], ["clip_id", "kept"]).to_pylist()
+    assert {row["clip_id"]: row["kept"] for row in rows} == {"original": False, "right": True}
+
+
+def test_what_was_embedded_once_is_not_read_again(deduplicated, videos, monkeypatch):
+    rows = (("original", "train", 2.0), ("again", "train", 1.0), ("broken", "train", 1.0))
+    first = deduplicated(*rows)
+    monkeypatch.setattr(
+        "components.data.items.run_pool", lambda _, jobs, *__, **___: [] if not jobs else 1 / 0
+    )
+    assert deduplicated(*rows) == first
+
+
+def test_an_embedding_survives_being_kept(videos):
+    embedding = embed(Thumbnails(videos / "original.mp4", 0.0, 1.5, 3, 12))
+    assert (unpack(pack(embedding)) == embedding).all()
+    assert np.linalg.norm(embedding.astype(np.float32)) == pytest.approx(1, abs=1e-3)

@@ -32,8 +32,10 @@ CLIPS = {
 def filtered(tmp_path):
     """Run the stage on clips given by their scores: (report, name -> reasons)."""
 
-    def run(clips, modes=None, config=CONFIG):
+    def run(clips, modes=None, config=CONFIG, frames=None):
         table = pa.table({"clip_id": list(clips), "source": [f"{name}.mp4" for name in clips]})
+        if frames:
+            table = table.append_column("frames", pa.array([frames[name] for name in clips], pa.int64()))
         columns = {
             name: pa.array([scores[name] for scores in clips.values()], pa.float32())
             for name in ("motion", "sharpness", "text_share", "brightness")
@@ -111,3 +113,22 @@ def test_no_clip_left_fails_even_where_any_share_may_be_rejected(filtered):
 def test_no_clips_at_all_fails_by_the_name_of_the_stage(filtered):
     with pytest.raises(DataQualityError, match="filter: there are no clips"):
         filtered({})
+
+
+def test_a_picture_is_not_asked_how_it_moves(filtered):
+    clips = {name: {**GOOD, "motion": None, "sharpness": 9.0} for name in ("picture", "unread video")}
+    report, reasons = filtered(clips, frames={"picture": 1, "unread video": 40})
+    assert reasons == {"picture": [], "unread video": ["unscored"]}
+    assert report.balance == {"clips": {"in": 2, "kept": 1, "unscored": 1}}
+
+
+def test_a_clip_counts_once_in_the_balance_whatever_speaks_against_it(filtered):
+    report, _ = filtered(CLIPS)
+    assert report.balance["clips"] == {
+        "in": 6,
+        "kept": 2,
+        "too_static": 1,
+        "too_dark": 1,
+        "too_bright": 1,
+        "text_overlay": 1,
+    }

@@ -62,3 +62,16 @@ def test_reasons_are_counted_by_code():
         Result(Outcome.CRASHED, reason="crashed"),
     ]
     assert reason_counts(results) == {"crashed": 2}
+
+
+def test_a_thousand_items_of_which_one_is_cut_off_one_aborts_and_one_hangs():
+    """The promise of the pool at the size it is made: three named reasons, and 997 results."""
+    items: list = list(range(1000))
+    items[100], items[500], items[900] = "reject", "abort", "hang"
+    heard = []
+    limits = Limits(workers=2, item_seconds=1.0)
+    results = run_pool(work, items, limits, title="test", finished=lambda index, _: heard.append(index))
+    assert reason_counts(results) == {"bad_item": 1, "crashed": 1, "timed_out": 1}
+    assert [results[index].reason for index in (100, 500, 900)] == ["bad_item", "crashed", "timed_out"]
+    assert sum(result.value == 2 * index for index, result in enumerate(results)) == 997
+    assert sorted(heard) == list(range(1000))

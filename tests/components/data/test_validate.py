@@ -2,15 +2,16 @@
 
 import logging
 import re
+import shutil
 
 import pyarrow as pa
 import pytest
 
-from components.artifacts import StagePaths, read_json, sha256_of
-from components.data import store, validate
+from components.artifacts import StagePaths, read_json, sha256_of, write_json
+from components.data import store, table_parts, validate
 from components.data.config import ValidateConfig
 from components.data.expectations import expectations, frame_of
-from components.errors import DataQualityError
+from components.errors import ContractError, DataQualityError
 
 CONFIG = ValidateConfig(min_clips=4, min_caption_coverage=0.5, min_motion_mean=0.1)
 NUMBER = 8
@@ -37,10 +38,15 @@ GOOD = {
 
 @pytest.fixture
 def paths(tmp_path):
+    write_json(tmp_path / "previous/summary.json", {"version": None})
     return StagePaths(
         root=tmp_path,
-        inputs={"clips": tmp_path / "dedup.json"},
-        outputs={"result": tmp_path / "validate/result.json", "docs": tmp_path / "validate/docs"},
+        inputs={"clips": tmp_path / "dedup.json", "previous": tmp_path / "previous"},
+        outputs={
+            "result": tmp_path / "validate/result.json",
+            "docs": tmp_path / "validate/docs",
+            "summary": tmp_path / "validate/summary.json",
+        },
         checkpoints=tmp_path,
     )
 
@@ -139,3 +145,71 @@ def test_an_expectation_that_cannot_be_worked_out_is_a_failure(tmp_path):
     (finding,) = validate.check(pd.DataFrame({"a": [1]}), [broken], tmp_path / "docs", name="rows")
     assert not finding["success"]
     assert "nowhere" in finding["found"]
+
+
+def accept(paths):
+    """Make the present version the one that the next is compared with."""
+    shutil.copyfile(paths.outputs["summary"], paths.inputs["previous"] / "summary.json")
+
+
+def test_the_first_version_has_nothing_to_be_compared_with(paths):
+    report = run(paths)
+    assert not [name for name in report.metrics if name.startswith("drift_")]
+
+
+def test_the_same_version_has_not_moved(paths):
+    run(paths)
+    accept(paths)
+    report = run(paths)
+    moved = {name: value for name, value in report.metrics.items() if name.startswith("drift_")}
+    assert {"drift_motion", "drift_seconds", "drift_split"} <= set(moved)
+    assert set(moved.values()) == {0.0}
+
+
+def test_a_column_that_moved_fails_by_name_only_where_a_limit_is_set(paths):
+    run(paths)
+    accept(paths)
+    faster = {"motion": pa.array([2.0] * NUMBER, pa.float32())}
+    report = run(paths, **faster)
+    assert report.metrics["drift_motion"] > 1
+    assert "distributed as in the previous version" in (paths.outputs["docs"] / "index.html").read_text()
+    (line,) = failures(paths, CONFIG.model_copy(update={"max_drift": 0.25}), **faster)
+    assert line.startswith("motion is distributed as in the previous version by at most 0.25")
+    assert not paths.outputs["summary"].exists()
+
+
+def test_a_version_to_compare_with_that_is_missing_says_the_way_out(paths):
+    (paths.inputs["previous"] / "summary.json").unlink()
+    with pytest.raises(ContractError, match="reelforge data accept"):
+        run(paths)
+
+
+MORE = {"min_clips": 9, "min_caption_coverage": 0.75, "min_motion_mean": 0.5}
+BAD = {
+    "caption": ["a cat"] * 7 + [" "],
+    "split": ["train", "validation"] * 4,
+    "height": [96] * 7 + [8],
+    "width": [8, 8, *[96] * 6],
+}
+
+
+def test_a_table_in_parts_is_found_to_be_what_the_whole_one_is(paths, monkeypatch):
+    whole_report, whole = run(paths), read_json(paths.outputs["result"])
+    summary = read_json(paths.outputs["summary"])
+    whole_lines = failures(paths, ValidateConfig(**MORE), **BAD)
+    monkeypatch.setattr(table_parts, "PART_ROWS", 3)
+    assert failures(paths, ValidateConfig(**MORE), **BAD) == whole_lines
+    assert run(paths) == whole_report
+    assert read_json(paths.outputs["result"]) == whole
+    assert read_json(paths.outputs["summary"]) == summary
+    assert (paths.outputs["docs"] / "index.html").is_file()
+    assert len(list(paths.outputs["docs"].glob("part_*"))) == 3
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8, 100])
+def test_parts_of_a_table_are_its_rows_in_order(paths, rows):
+    run(paths, kept=[True] * 5 + [False] + [True] * 2)
+    tables = list(store.read_parts(paths.root, paths.inputs["clips"], ["clip_id"], rows=rows, where="kept"))
+    found = [clip_id for table in tables for clip_id in table["clip_id"].to_pylist()]
+    assert found == [*GOOD["clip_id"][:5], *GOOD["clip_id"][6:]]
+    assert all(table.num_rows == rows for table in tables[:-1])

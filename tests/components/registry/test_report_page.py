@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from components.evaluation.record import EvaluationRecord
+from components.page.charts import line_chart, round_values, thin
+from components.page.words import duration
 from components.params import Params
-from components.registry.page.charts import line_chart, round_values, thin
-from components.registry.page.words import duration, number
+from components.registry.page.words import number
 from components.registry.report import write_report
 from tests.components.registry.report_files import make_finished
 

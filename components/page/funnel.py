@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.registry.page.words import reason_words
+from components.page.words import reason_words
 from components.report import Report
 
 

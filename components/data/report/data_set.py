@@ -1,0 +1,88 @@
+"""The clip table as the report reads it: its newest state, and only the columns that the page shows."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from components.data import store
+from components.data.filter import SCORES
+from components.errors import ContractError
+from components.params import Params
+from components.stages import CLIPS
+
+STATES = ("dedup", "caption", "filter", "score", "split")  # newest first
+COLUMNS = (
+    "clip_id",
+    "source",
+    "start_seconds",
+    "end_seconds",
+    "licence",
+    "split",
+    "reasons",
+    "caption",
+    "caption_source",
+    "duplicate_of",
+    "kept",
+    *SCORES,
+)
+Marks = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Rows of one state of the clip table. A column that the state does not have is None."""
+
+    root: Path
+    params: Params
+    manifest: store.Manifest
+    table: pa.Table
+
+    @classmethod
+    def load(cls, root: Path) -> "DataSet":
+        """Raises `ContractError` when no data stage has made a table of clips yet."""
+        for stage in STATES:
+            path = root / CLIPS / f"{stage}.json"
+            if path.is_file() and store.is_stored(root, path):
+                manifest = store.Manifest.read(path)
+                table = store.read(root, path, [name for name in COLUMNS if name in manifest.columns])
+                return cls(root, Params.load(root / "params.yaml"), manifest, table)
+        raise ContractError(
+            "there is no clip table yet: `reelforge stage split` makes one, `reelforge run` all of it"
+        )
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def has(self, column: str) -> bool:
+        return column in self.table.column_names
+
+    def numbers(self, column: str) -> NDArray[np.float64]:
+        """Values of a score, NaN where there is none."""
+        values: NDArray[Any] = self.table[column].to_numpy(zero_copy_only=False)
+        return values.astype(np.float64)
+
+    @property
+    def seconds(self) -> NDArray[np.float64]:
+        return self.numbers("end_seconds") - self.numbers("start_seconds")
+
+    @property
+    def passed(self) -> Marks:
+        """Clips without a reason against them; all of them before the filter."""
+        if not self.has("reasons"):
+            return np.ones(len(self), dtype=np.bool_)
+        lengths = pc.list_value_length(self.table["reasons"]).to_numpy(zero_copy_only=False)
+        passed: Marks = lengths == 0
+        return passed
+
+    @property
+    def kept(self) -> Marks:
+        """Clips that are in the finished set; those that passed where it is not finished."""
+        if not self.has("kept"):
+            return self.passed
+        kept: Marks = self.table["kept"].to_numpy(zero_copy_only=False).astype(np.bool_)
+        return kept
