@@ -26,7 +26,14 @@ def clip_folder(tmp_path_factory):
     """A CLIP model as `save_pretrained` writes it, with a vocabulary of letters."""
     folder = tmp_path_factory.mktemp("clip")
     letters = [chr(code) for code in range(97, 123)]
-    tokens = [*letters, "re", "red</w>", *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    tokens = [
+        *letters,
+        "re",
+        "red</w>",
+        *(f"{letter}</w>" for letter in letters),
+        "<|startoftext|>",
+        "<|endoftext|>",
+    ]
     (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
     (folder / "merges.txt").write_text("#version: 0.2\nr e\nre d</w>\n")
     torch.manual_seed(6)

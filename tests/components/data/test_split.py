@@ -199,4 +199,7 @@ def test_shots_of_real_footage_are_found(name, scenes):
     assert len(found) == scenes  # counted by eye
     assert all(one.end <= other.start for one, other in pairwise(found))
     if scenes == 3:  # the second shot comes up by degrees behind the first, in frames 150 to 179; then a cut
-        assert [(round(one.start * 29.97), round(one.end * 29.97)) for one in found[:2]] == [(0, 150), (180, 240)]
+        assert [(round(one.start * 29.97), round(one.end * 29.97)) for one in found[:2]] == [
+            (0, 150),
+            (180, 240),
+        ]
