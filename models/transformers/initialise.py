@@ -1,14 +1,16 @@
 """How the weights of a fresh transformer start."""
 
+from abc import ABC, abstractmethod
+
 from torch import nn
 
 
-class SpecialStart(nn.Module):
+class SpecialStart(nn.Module, ABC):
     """A module whose weights do not start as those of other modules do."""
 
+    @abstractmethod
     def start(self) -> None:
         """Set them. The modules inside have been initialised already."""
-        raise NotImplementedError
 
 
 def initialise(model: nn.Module) -> None:

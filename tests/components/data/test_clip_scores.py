@@ -5,8 +5,11 @@ import json
 
 import numpy as np
 import pytest
+import torch
+import transformers
 from effect_files import make
 from footage_workspace import ROOT
+from PIL import Image
 
 from components.data.config import Scorer
 from components.data.footage_effects import Kind
@@ -15,8 +18,6 @@ from components.data.scorers import check_weights, frames_at, score_clip
 from components.errors import UserError
 from components.params import Params
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
 CONFIG = Params.load(ROOT / "params.yaml").score
 WORDS = ("a", "red", "circle", "moves", "left", "over", "grey", "stone")
 
@@ -87,10 +88,9 @@ def job(tmp_path_factory, clip_folder, head):
 
 def preprocessed(frame, size):
     """By Pillow, as the published preprocessing does it."""
-    image = pytest.importorskip("PIL.Image")
-    picture = image.fromarray(frame)
+    picture = Image.fromarray(frame)
     scale = size / min(picture.size)
-    wide = picture.resize([int(side * scale) for side in picture.size], image.Resampling.BICUBIC)
+    wide = picture.resize([int(side * scale) for side in picture.size], Image.Resampling.BICUBIC)
     left, top = (wide.width - size) // 2, (wide.height - size) // 2
     pixels = np.asarray(wide.crop((left, top, left + size, top + size))) / 255
     mean, deviation = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

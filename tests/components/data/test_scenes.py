@@ -87,7 +87,8 @@ def test_a_package_that_is_not_installed_is_named_with_the_way_to_get_it(monkeyp
 
 
 def test_pyscenedetect_finds_what_the_package_finds_by_itself(footage):
-    package = pytest.importorskip("scenedetect")
+    import scenedetect as package
+
     config = CONFIG.model_copy(update={"detector": Detector.PYSCENEDETECT})
     for made in (*footage[Kind.PLAIN], *footage[Kind.FLASH]):
         expected = package.detect(str(made.path), package.AdaptiveDetector(), start_in_scene=True)

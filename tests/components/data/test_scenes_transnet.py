@@ -2,17 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 from effect_files import make
 from footage_workspace import ROOT
 
+from components.data import scenes_transnet
 from components.data.config import Detector
 from components.data.footage_effects import Kind
 from components.data.scenes import detect_scenes
 from components.errors import UserError
 from components.params import Params
-
-torch = pytest.importorskip("torch")
-from components.data import scenes_transnet  # noqa: E402
 
 CONFIG = Params.load(ROOT / "params.yaml").split
 

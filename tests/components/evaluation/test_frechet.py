@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import linalg
 
 from components.evaluation.frechet import frechet_distance, kernel_distance
 
@@ -47,7 +48,6 @@ def test_the_distance_agrees_with_the_eigenvalues_of_the_product_whatever_the_ra
 
 
 def test_the_distance_agrees_with_the_square_root_of_the_product_matrix():
-    linalg = pytest.importorskip("scipy.linalg")
     real, generated = features(1, 90, 6), features(2, 80, 6, scale=2.0, shift=1.0)
     root = linalg.sqrtm(np.cov(real, rowvar=False) @ np.cov(generated, rowvar=False)).real
     shift = real.mean(0) - generated.mean(0)

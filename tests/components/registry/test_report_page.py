@@ -12,26 +12,10 @@ from components.params import Params
 from components.registry.page.words import number
 from components.registry.report import write_report
 from tests.components.registry.report_files import make_finished
+from tests.pages import ALL_PLAY, VIEWPORTS, check_opens_quietly_and_fits
 
-CHROMIUM = Path("/usr/bin/chromium")
 REPOSITORY = Path(__file__).parents[3]
 SECTIONS = ("Generated videos", "Metrics", "Autoencoder", "Training", "Data", "Origin", "Next")
-VIEWPORTS = ((1280, "light"), (390, "light"), (1280, "dark"))
-
-
-# Videos outside the window are paused by the browser: each is brought into it before it is asked.
-ALL_PLAY = """async () => {
-  const still = [];
-  for (const video of document.querySelectorAll("video")) {
-    video.scrollIntoView({block: "center"});
-    await video.play();
-    const before = video.currentTime;
-    for (let tries = 0; tries < 60 && video.currentTime === before; tries++)
-      await new Promise((done) => setTimeout(done, 50));
-    if (video.readyState < 2 || video.currentTime === before) still.push(video.getAttribute("aria-label"));
-  }
-  return still;
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +23,6 @@ def page_path(tmp_path_factory, empty_database):
     root = tmp_path_factory.mktemp("finished")
     shutil.copyfile(empty_database, root / "mlflow.db")
     return write_report(make_finished(root, samples=6))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not installed")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 def test_the_page_stands_alone(page_path):
@@ -95,18 +68,7 @@ def test_a_workspace_that_has_not_run_yet_gets_a_page_that_says_so(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "scheme"), VIEWPORTS, ids=str)
 def test_the_page_opens_without_errors_or_requests_and_fits_its_window(browser, page_path, width, scheme):
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    said: list[str] = []
-    requests: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto(page_path.as_uri())
-    page.wait_for_load_state("networkidle")
-    assert said == []
-    assert [url for url in requests if not url.startswith("data:")] == [page_path.as_uri()]
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.close()
+    check_opens_quietly_and_fits(browser, page_path, width, scheme)
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """The data report as a person gets it: its account balances, and it opens from disk with nothing around it."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,22 +15,9 @@ from components.data.report.reasons import balance
 from components.data.report.words import caption_facts, source_shares
 from components.errors import ContractError
 from components.page.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH
+from tests.pages import ALL_PLAY, VIEWPORTS, check_opens_quietly_and_fits
 
-CHROMIUM = Path("/usr/bin/chromium")
 STAGES = ("footage", "ingest", "split", "score", "filter", "caption", "dedup")
-VIEWPORTS = ((1280, "light"), (390, "light"), (1280, "dark"))
-ALL_PLAY = """async () => {
-  const still = [];
-  for (const video of document.querySelectorAll("video")) {
-    video.scrollIntoView({block: "center"});
-    await video.play();
-    const before = video.currentTime;
-    for (let tries = 0; tries < 60 && video.currentTime === before; tries++)
-      await new Promise((done) => setTimeout(done, 50));
-    if (video.readyState < 2 || video.currentTime === before) still.push(video.getAttribute("aria-label"));
-  }
-  return still;
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -45,17 +31,6 @@ def workspace(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page_path(workspace):
     return write_data_report(workspace)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not installed")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 def without_pictures(text):
@@ -139,18 +114,7 @@ def test_any_distribution_is_drawn_inside_its_frame(values):
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "scheme"), VIEWPORTS, ids=str)
 def test_the_page_opens_without_errors_or_requests_and_fits_its_window(browser, page_path, width, scheme):
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    said: list[str] = []
-    requests: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto(page_path.as_uri())
-    page.wait_for_load_state("networkidle")
-    assert said == []
-    assert [url for url in requests if not url.startswith("data:")] == [page_path.as_uri()]
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.close()
+    check_opens_quietly_and_fits(browser, page_path, width, scheme)
 
 
 @pytest.mark.slow
