@@ -16,7 +16,7 @@ install: $(STAMP) ## everything into .venv, at the versions of constraints.txt
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $(FIND_LINKS) -c constraints.txt -e '.[curate,train,eval,dev]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $(FIND_LINKS) -c constraints.txt -e '.[curate,train,eval,cluster,dev]'
 	touch $(STAMP)
 
 test: install browser ## all tests
