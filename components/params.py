@@ -2,10 +2,18 @@
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 
 from components.adaptation.config import AdaptConfig
 from components.autoencoder.config import AutoencoderConfig
@@ -21,11 +29,15 @@ from components.data.config import (
     SplitConfig,
     ValidateConfig,
 )
+from components.data.outcomes import Limits
 from components.denoiser.config import PixArtConfig, TrainConfig
 from components.errors import ParamsError
 from components.evaluation.config import EvaluateConfig, ExtractorConfig
 from components.registry.config import GateConfig
 from components.text.config import TextEncoderConfig
+
+# work that is done item by item, in workers
+Pool = Literal["footage", "ingest", "split", "score", "caption", "dedup", "encode", "evaluate", "report"]
 
 
 class EncodeFamilies(Section):
@@ -38,6 +50,12 @@ class RuntimeConfig(Section):
 
     workers: PositiveInt = 2  # processes that read videos
     item_seconds: PositiveFloat = 60  # a file that takes longer is named and left out
+    cluster: str | None = None  # of Ray: ray://HOST:10001, HOST:6379 or auto; null is this machine
+    concurrency: dict[Pool, PositiveInt] = Field(default={})  # workers of a stage, where not `workers`
+    gpus: dict[Pool, NonNegativeFloat] = Field(
+        default={}
+    )  # of each worker of a stage on the cluster; 0.25 is a quarter
+    cluster_seconds: PositiveFloat = 60  # for the first worker there to start
     retries: int = 1  # of a stage that failed, in the flows
     caption_endpoint: str | None = (
         None  # of `caption.vision`: an OpenAI-compatible server, http://host:8000/v1
@@ -47,6 +65,16 @@ class RuntimeConfig(Section):
     caption_retries: NonNegativeInt = 5  # of one that failed, with growing pauses
     stage_hours: PositiveFloat = 24  # time limit of a stage in the flows
     min_free_gb: PositiveFloat = 3  # disk a run needs before it starts
+
+    def limits(self, pool: Pool) -> Limits:
+        """Workers of a stage: how many, where, and how long one item may take them."""
+        return Limits(
+            self.concurrency.get(pool, self.workers),
+            self.item_seconds,
+            self.cluster,
+            self.gpus.get(pool, 0.0),
+            self.cluster_seconds,
+        )
 
 
 class Params(Section):

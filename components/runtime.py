@@ -147,6 +147,12 @@ def quiet_prefect() -> None:
     os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
 
 
+def quiet_ray() -> None:
+    """Ray says nothing about us to its makers, and nothing to the terminal that is no error."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as it will be: a warning less
+
+
 def describe_machine() -> list[str]:
     """What matters of this machine for the time a run takes, in sentences."""
     import psutil

@@ -21,7 +21,7 @@ from components.data.code_version import code_version
 from components.data.config import DedupConfig
 from components.data.items import Work, run_items, stamp_of
 from components.data.near_pairs import near_pairs
-from components.data.pool import Limits, Result, reason_counts
+from components.data.pool import Result, reason_counts
 from components.data.reasons import RejectReason
 from components.data.thumbnails import Embedding, Thumbnails, embed, pack, unpack
 from components.errors import DataQualityError
@@ -96,7 +96,7 @@ def run(config: DedupConfig, paths: StagePaths) -> Report:
 
 def _embed_all(rows: Sequence[Row], config: DedupConfig, paths: StagePaths) -> list[Result[Embedding]]:
     videos = paths.input("videos")
-    limits = Params.load(paths.root / "params.yaml").runtime
+    limits = Params.load(paths.root / "params.yaml").runtime.limits(STAGE)
     orders = [
         Thumbnails(
             videos / row["source"], row["start_seconds"], row["end_seconds"], config.frames, config.thumbnail
@@ -110,7 +110,7 @@ def _embed_all(rows: Sequence[Row], config: DedupConfig, paths: StagePaths) -> l
     }
     work = Work(STAGE, embed, version, pack=pack, unpack=unpack)
     keys = [(row["clip_id"], stamp_of(order.path)) for row, order in zip(rows, orders, strict=True)]
-    return run_items(paths.root, work, orders, keys, Limits(limits.workers, limits.item_seconds))
+    return run_items(paths.root, work, orders, keys, limits)
 
 
 def group(clips: Sequence[Candidate], pairs: Iterable[tuple[int, int]]) -> list[Group]:

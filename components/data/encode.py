@@ -102,7 +102,7 @@ def run(config: EncodeConfig, paths: StagePaths) -> Report:
 
 def _limits(paths: StagePaths) -> Limits:
     runtime = Params.load(paths.root / "params.yaml").runtime
-    return Limits(runtime.workers, runtime.item_seconds)
+    return runtime.limits("encode")
 
 
 def _folder(config: EncodeConfig, paths: StagePaths, contract: dict[str, Any], text: str) -> Path:

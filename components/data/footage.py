@@ -23,7 +23,7 @@ import numpy as np
 from components.artifacts import StagePaths, fresh_folder, write_json
 from components.data.config import FootageConfig
 from components.data.footage_effects import MOMENTS, Kind, Stretch, corrupt, film, layout
-from components.data.pool import Limits, Outcome, run_pool
+from components.data.pool import Outcome, run_pool
 from components.data.synthetic import (
     BACKGROUNDS,
     COMBINATIONS,
@@ -84,7 +84,7 @@ def run(config: FootageConfig, paths: StagePaths) -> Report:
     plans = plan_files(config)
     held_out = held_out_combinations(config.seed, config.held_out_combinations)
     with fresh_folder(paths.output("videos")) as folder:
-        limits = Limits(runtime.workers, runtime.item_seconds)
+        limits = runtime.limits("footage")
         results = run_pool(write_video, [(folder, plan) for plan in plans], limits, title="footage")
         for plan, result in zip(plans, results, strict=True):
             if result.outcome is not Outcome.OK:

@@ -19,7 +19,7 @@ from components.artifacts import StagePaths
 from components.data import store
 from components.data.balance import balance
 from components.data.config import IngestConfig
-from components.data.pool import Limits, Result
+from components.data.pool import Result
 from components.data.probe import Probe
 from components.data.probes import Probes
 from components.data.reasons import SourceReason
@@ -112,7 +112,7 @@ def run(config: IngestConfig, paths: StagePaths) -> Report:
     schema = SCHEMA.append(SPANS) if any(source.spans for source in sources) else SCHEMA
     tally, rows = Tally(), Rows(folder, config, takedowns, share_set_aside(config, len(sources)))
     batches = []
-    with Probes(paths.root, folder, Limits(runtime.workers, runtime.item_seconds)) as probes:
+    with Probes(paths.root, folder, runtime.limits("ingest")) as probes:
         for first in range(0, len(sources), CHUNK):
             some = sources[first : first + CHUNK]
             made = list(rows.of(some, probes.of(some)))

@@ -18,7 +18,7 @@ from components.data.balance import balance
 from components.data.captions import CaptionIndex, Target, read_captions
 from components.data.config import ScoreConfig, Scorer
 from components.data.looks import Job
-from components.data.pool import Limits, Result, reason_counts
+from components.data.pool import Result, reason_counts
 from components.data.score_items import score_all
 from components.data.scorers import Scores, check_weights, columns_of, modes_of
 from components.errors import DataQualityError
@@ -46,7 +46,7 @@ def run(config: ScoreConfig, paths: StagePaths) -> Report:
         Job(videos / clip["source"], clip["start_seconds"], clip["end_seconds"], clip["fps"], config, caption)
         for clip, caption in zip(clips, captions, strict=True)
     ]
-    limits = Limits(runtime.workers, runtime.item_seconds)
+    limits = runtime.limits("score")
     results = score_all(jobs, table["clip_id"].to_pylist(), config, limits, paths.root)
     report = _report(clips, results)
     if not report.counts["scored"]:

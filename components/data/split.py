@@ -19,7 +19,7 @@ from components.data.code_version import code_version
 from components.data.config import SplitConfig
 from components.data.items import Work, run_items, stamp_of
 from components.data.listing import Span
-from components.data.pool import Limits, Result, reason_counts
+from components.data.pool import Result, reason_counts
 from components.data.reasons import SourceReason
 from components.data.scenes import Scene, check_detector, clock, detect_scenes
 from components.data.sources import is_image
@@ -84,7 +84,7 @@ def run(config: SplitConfig, paths: StagePaths) -> Report:
     rows = store.read(paths.root, paths.input("clips")).to_pylist()
     sources = [row for row in rows if not row["reasons"]]
     runtime = Params.load(paths.root / "params.yaml").runtime
-    limits = Limits(runtime.workers, runtime.item_seconds)
+    limits = runtime.limits("split")
     jobs = [Job(videos / source["source"], config, _spans_of(source)) for source in sources]
     keys = [sha256_of_json([source["digest"], job.spans]) for source, job in zip(sources, jobs, strict=True)]
     stamps = [stamp_of(job.path) for job in jobs]

@@ -15,7 +15,7 @@ import numpy as np
 
 from components.data.filter import RULES, Rule
 from components.data.frames import read_frames
-from components.data.pool import Limits, RejectedError, run_pool
+from components.data.pool import RejectedError, run_pool
 from components.data.report.data_set import DataSet
 from components.data.video import Pixels, VideoFile
 from components.page.charts import short
@@ -98,7 +98,7 @@ def _pictures(data: DataSet, videos: Path, rows: Sequence[int]) -> list[tuple[st
     picked = data.table.select(columns).take(rows).to_pylist()
     orders = [Order(videos / row["source"], row["start_seconds"], row["end_seconds"]) for row in picked]
     runtime = data.params.runtime
-    results = run_pool(make_video, orders, Limits(runtime.workers, runtime.item_seconds), title="thumbnails")
+    results = run_pool(make_video, orders, runtime.limits("report"), title="thumbnails")
     return [(data_uri(result.value), "") if result.value else ("", str(result.reason)) for result in results]
 
 
