@@ -56,6 +56,7 @@ LATENTS = "artifacts/latents"
 ADAPT = "artifacts/adapt"
 TRAIN = "artifacts/train"
 VIDEOS = {"videos": "{ingest.videos}"}
+WEIGHTS = {"weights": "weights/curation"}
 TAKEDOWNS = {"takedowns": "registry/takedowns.jsonl"}
 
 
@@ -133,10 +134,10 @@ TRAIN_STAGES = {
 _ROWS = (
     Stage("footage", "data", "components.data.footage", "footage", {}, {"videos": "data/footage"}),
     Stage("ingest", "data", "components.data.ingest", "ingest", {**VIDEOS, **TAKEDOWNS}, _clips("ingest")),
-    _data("split", "split", "ingest", VIDEOS),
-    _data("score", "score", "split", VIDEOS),
+    _data("split", "split", "ingest", {**VIDEOS, **WEIGHTS}),
+    _data("score", "score", "split", {**VIDEOS, **WEIGHTS}),
     _data("filter", "filter", "score", TAKEDOWNS),
-    _data("caption", "caption", "filter", {"captions": "{caption.source}"}),
+    _data("caption", "caption", "filter", {"captions": "{caption.source}", **VIDEOS, **WEIGHTS}),
     _data("dedup", "dedup", "caption", VIDEOS),
     Stage(
         "validate",

@@ -95,6 +95,7 @@ class ScoreConfig(Section):
     text: Scorer
     brightness: Scorer
     text_width: PositiveInt | None = None  # pixels at which text is looked for; null is `analysis_width`
+    text_model: str | None = None  # ONNX file of a DB text detector, as PP-OCR's; null needs no weights
     camera: Scorer = Scorer.DISABLE  # pan, tilt, zoom or static, as a label
     black: Scorer = Scorer.DISABLE  # share of black frames
     frozen: Scorer = Scorer.DISABLE  # share of frames that repeat the one before

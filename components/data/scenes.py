@@ -22,6 +22,7 @@ from components.data.config import Detector, SplitConfig
 from components.data.reasons import SourceReason
 from components.data.transitions import Span, find_dissolves, find_fades, thumb
 from components.data.video import Pixels, UndecodableError, VideoFile, scaled
+from components.data.weights import warn_of_unwatched
 from components.errors import UserError
 
 HUES = 180  # OpenCV's hue is in steps of two degrees
@@ -59,6 +60,7 @@ def check_detector(config: SplitConfig) -> None:
             "split.detector is `pyscenedetect`, and its package is not installed: `pip install scenedetect-headless`,"
             " or set split.detector to `ours`"
         )
+    warn_of_unwatched({"split.weights": config.weights})
     if config.detector is Detector.TRANSNETV2 and not Path(config.weights or "").is_file():
         raise UserError(
             f"split.weights: {config.weights} is no file; download `transnetv2-pytorch-weights.pth` of TransNetV2"

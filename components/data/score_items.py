@@ -33,6 +33,7 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "match": (),
 }
 WEIGHTS: Mapping[str, tuple[str, ...]] = {
+    "text": ("text_model",),
     "aesthetic": ("clip_weights", "aesthetic_weights"),
     "match": ("clip_weights",),
 }

@@ -14,7 +14,8 @@ from components.data.captioning.local import LocalModel, check_weights
 from components.data.captioning.pictures import PictureOrder, take_pictures
 from components.data.captions import CaptionProblem
 from components.data.config import VisionConfig
-from components.data.pool import Limits, RejectedError, run_pool
+from components.data.pool import RejectedError, run_pool
+from components.data.weights import warn_of_unwatched
 from components.errors import UserError
 from components.params import RuntimeConfig
 from components.progress import Advance, progress
@@ -87,6 +88,7 @@ def identity(config: VisionConfig, root: Path) -> str:
 def _check(config: VisionConfig, root: Path, runtime: RuntimeConfig) -> None:
     """Raises `UserError` where no model is named that could be asked."""
     if config.weights:
+        warn_of_unwatched({"caption.vision.weights": config.weights}, root)
         check_weights(root / config.weights)
     elif not runtime.caption_endpoint:
         raise UserError(
@@ -115,7 +117,7 @@ def _pictures(
         )
         for clip in clips
     ]
-    results = run_pool(take_pictures, orders, Limits(runtime.workers, runtime.item_seconds), title="pictures")
+    results = run_pool(take_pictures, orders, runtime.limits("caption"), title="pictures")
     pictures = {}
     for clip, result in zip(clips, results, strict=True):
         if result.value is None:
