@@ -1,6 +1,7 @@
 """`params.yaml` and the recipes: one schema, one field per stage."""
 
 import difflib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from pydantic import (
 
 from components.adaptation.config import AdaptConfig
 from components.autoencoder.config import AutoencoderConfig
+from components.block_cache import BlockCache
 from components.config import HIDDEN_TAG, Section
 from components.data.config import (
     CaptionConfig,
@@ -34,8 +36,10 @@ from components.denoiser.config import PixArtConfig, TrainConfig
 from components.errors import ParamsError
 from components.evaluation.config import EvaluateConfig, ExtractorConfig
 from components.registry.config import GateConfig
+from components.storage import Place, place_of
 from components.text.config import TextEncoderConfig
 
+GIGABYTE = 1e9
 # work that is done item by item, in workers
 Pool = Literal["footage", "ingest", "split", "score", "caption", "dedup", "encode", "evaluate", "report"]
 
@@ -56,6 +60,7 @@ class RuntimeConfig(Section):
         default={}
     )  # of each worker of a stage on the cluster; 0.25 is a quarter
     cluster_seconds: PositiveFloat = 60  # for the first worker there to start
+    encode_workers: PositiveInt = 1  # processes that encode, each with a GPU of its own where there are some
     retries: int = 1  # of a stage that failed, in the flows
     caption_endpoint: str | None = (
         None  # of `caption.vision`: an OpenAI-compatible server, http://host:8000/v1
@@ -63,6 +68,9 @@ class RuntimeConfig(Section):
     caption_requests: PositiveInt = 8  # that are under way at a time
     caption_seconds: PositiveFloat = 120  # that one may take
     caption_retries: NonNegativeInt = 5  # of one that failed, with growing pauses
+    store: str = "store"  # where tables and latents lie: a folder, or s3://bucket/prefix
+    cache: str = "store/cache"  # local folder for what was fetched from s3://
+    cache_gb: PositiveFloat = 20  # that it may hold
     stage_hours: PositiveFloat = 24  # time limit of a stage in the flows
     min_free_gb: PositiveFloat = 3  # disk a run needs before it starts
 
@@ -75,6 +83,14 @@ class RuntimeConfig(Section):
             self.gpus.get(pool, 0.0),
             self.cluster_seconds,
         )
+
+    def block_cache(self, root: Path) -> BlockCache:
+        """The cache of what is fetched from `s3://`."""
+        return BlockCache((root / self.cache).resolve(), int(self.cache_gb * GIGABYTE))
+
+    def store_place(self, root: Path) -> Place:
+        """The folder or prefix that tables and latents lie below."""
+        return place_of(self.store, root, self.block_cache(root))
 
 
 class Params(Section):
@@ -122,6 +138,24 @@ class Params(Section):
         for key in dotted.split("."):
             node = getattr(node, key)
         return node
+
+
+def runtime_of(root: Path) -> RuntimeConfig:
+    """How the workspace is run; the defaults where it has no parameters. Raises `ParamsError`."""
+    path = root / "params.yaml"
+    if not path.is_file():
+        return RuntimeConfig()
+    return _runtime_in(path.resolve(), path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _runtime_in(path: Path, _changed: int) -> RuntimeConfig:
+    return Params.load(path).runtime
+
+
+def store_of(root: Path) -> Place:
+    """Where the tables and latents of a workspace lie: `runtime.store`. Raises `ParamsError`."""
+    return runtime_of(root).store_place(root)
 
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

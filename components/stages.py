@@ -14,6 +14,7 @@ from components.artifacts import StagePaths
 from components.errors import UserError
 from components.params import Params
 from components.report import Report
+from components.storage import place_of
 
 StageRun = Callable[[Any, StagePaths], Report]
 
@@ -37,9 +38,10 @@ class Stage:
         return cast(StageRun, import_module(self.module).run)
 
     def paths(self, root: Path, params: Params) -> StagePaths:
+        cache = params.runtime.block_cache(root)
         return StagePaths(
             root=root,
-            inputs={name: root / fill(path, params) for name, path in self.inputs.items()},
+            inputs={name: place_of(fill(path, params), root, cache) for name, path in self.inputs.items()},
             outputs={name: root / path for name, path in self.outputs.items()},
             checkpoints=root / "checkpoints" / self.name,
         )
@@ -53,6 +55,7 @@ def fill(path: str, params: Params) -> str:
 CLIPS = "artifacts/clips"
 AUTOENCODER = "artifacts/autoencoder"
 LATENTS = "artifacts/latents"
+LATENT_PICTURES = "artifacts/latent_pictures"
 ADAPT = "artifacts/adapt"
 TRAIN = "artifacts/train"
 VIDEOS = {"videos": "{ingest.videos}"}
@@ -101,7 +104,7 @@ def _encode(family: str, autoencoder: str) -> Stage:
         "autoencoder": f"{AUTOENCODER}/{autoencoder}",
         "text": "artifacts/text_encoder",
     }
-    outputs = {"latents": f"{LATENTS}/{family}.json"}
+    outputs = {"latents": f"{LATENTS}/{family}.json", "pictures": f"{LATENT_PICTURES}/{family}"}
     return Stage(
         f"encode@{family}", "autoencoder", "components.data.encode", f"encode.{family}", inputs, outputs
     )
