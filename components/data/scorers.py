@@ -66,7 +66,7 @@ def _brightness(views: Views) -> Scores:
 
 
 def _camera(views: Views) -> Scores:
-    return {"camera_label": str(camera_label(views.flows))}
+    return {"camera_label": camera_label(views.flows)}
 
 
 def _black(views: Views) -> Scores:
