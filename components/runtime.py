@@ -101,6 +101,15 @@ def compute_device() -> "torch.device":
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def worker_device(index: int) -> "torch.device":
+    """The device of the process of that number: GPUs are taken in turn; the CPU where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", index % torch.cuda.device_count())
+
+
 @cache
 def has_matrix_units() -> bool:
     """True with a GPU, or a CPU with AMX; AVX512 multiplies bf16 too, at about half that speed."""

@@ -1,7 +1,7 @@
 """Parameters of the data stages. Lengths in seconds, sizes in pixels, shares in 0..1."""
 
 from enum import StrEnum
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -205,7 +205,11 @@ class EncodeConfig(Section):
     fps: PositiveInt  # clips are read at this rate
     windows: PositiveInt  # windows of `frames` frames taken per clip, evenly spaced
     batch: PositiveInt
-    shard_mb: PositiveInt
+    shard_mb: int = Field(gt=0, le=256)
+    flips: bool = (
+        False  # mirrored windows too, as samples of their own; see `mirror` for captions that forbid them
+    )
+    precompute: bool = True  # false: nothing is encoded; training does it (`batches.source: videos`)
 
 
 Keep = Share | tuple[Share, Share]  # p, or (p, p_time) as published
@@ -220,6 +224,9 @@ class BatchesConfig(Section):
     buckets: dict[str, dict[PositiveInt, tuple[Keep, PositiveInt]]]
     seed: int
     small_bucket: str = Field(pattern="^(repeat|merge|refuse)$")  # when a bucket cannot fill one batch
+    source: Literal["latents", "videos"] = (
+        "latents"  # videos are decoded, cropped and encoded as they are needed
+    )
 
 
 def keep_pair(keep: Keep) -> tuple[float, float]:
