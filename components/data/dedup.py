@@ -19,7 +19,7 @@ from components.data import store
 from components.data.balance import balance
 from components.data.code_version import code_version
 from components.data.config import DedupConfig
-from components.data.items import Work, run_items, stamp_of
+from components.data.items import Work, run_items
 from components.data.near_pairs import near_pairs
 from components.data.pool import Result, reason_counts
 from components.data.reasons import RejectReason
@@ -27,6 +27,7 @@ from components.data.thumbnails import Embedding, Thumbnails, embed, pack, unpac
 from components.errors import DataQualityError
 from components.params import Params
 from components.report import Report
+from components.storage import stamp_of
 
 log = logging.getLogger(__name__)
 STAGE = "dedup"

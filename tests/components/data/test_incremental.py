@@ -90,7 +90,7 @@ def test_a_run_over_a_finished_set_works_on_nothing_and_changes_nothing(once, ro
     def refuse(*_args, **_kwargs):
         raise AssertionError("an item was worked on")
 
-    monkeypatch.setattr("components.data.pool._Worker", refuse)
+    monkeypatch.setattr("components.data.pool.ItemProcess", refuse)
     assert run_chain(root) == once[1]
 
 
