@@ -36,6 +36,11 @@ def _same(value: Any) -> Any:
     return value
 
 
+def items_folder(root: Path) -> Path:
+    """Where results are kept, by the name of the work and the version of it; always on a local disk."""
+    return root / store.STORE / "items"
+
+
 @dataclass(frozen=True)
 class Work(Generic[In, Out]):
     """A function of one item. `version` is all that decides its result beside the item; `pack` makes it JSON."""
@@ -59,7 +64,7 @@ class Items(Generic[Out]):
         pack: Callable[[Out], Any] = _same,
         unpack: Callable[[Any], Out] = _same,
     ) -> None:
-        self.folder = root / store.STORE / "items" / name / sha256_of_json(dict(version))[:VERSION_DIGITS]
+        self.folder = items_folder(root) / name / sha256_of_json(dict(version))[:VERSION_DIGITS]
         self.version = version
         self.pack, self.unpack = pack, unpack
         self._places = ItemPlaces()
