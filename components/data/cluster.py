@@ -18,7 +18,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,6 +29,7 @@ from components.data.pool import Lost
 from components.data.workers import Answer, Call, ItemProcess, result_of
 from components.errors import UserError
 from components.runtime import quiet_ray
+from components.storage import ObjectPath
 
 log = logging.getLogger(__name__)
 LOOK_SECONDS = 2.0  # between looks at workers that say nothing
@@ -130,11 +131,6 @@ class Cluster:
                 " this machine, and would make other results; use one image for all of them"
                 " (`pip install -c constraints.txt`)"
             )
-        if not greeting.has_folder:
-            raise UserError(
-                f"node {greeting.node} of {self.limits.cluster} has no folder {Path.cwd()}; put the workspace and"
-                " the videos where every node sees them under the same path, or set `runtime.cluster` to null"
-            )
 
     def failed_start(self, why: str) -> None:
         """Raises `UserError` where workers end again and again before they take an item."""
@@ -170,8 +166,15 @@ class ClusterWorker:
         self.alive, self.idle = True, False
         self.greeted = self.has_answered = False
         self.held: tuple[int, Any] | None = None
+        self.node, self.has_folder = "", False
 
     def give(self, index: int, item: Any) -> None:
+        if not self.has_folder and reads_local_files(item):
+            raise UserError(
+                f"node {self.node} of {self.cluster.limits.cluster} has no folder {Path.cwd()}; put the workspace and"
+                " the videos where every node sees them under the same path, read them from s3://, or set"
+                " `runtime.cluster` to null"
+            )
         self.held, self.idle, self.has_answered = (index, item), False, False
         self.answer = self.actor.do.remote(pickle.dumps(item, protocol=pickle.HIGHEST_PROTOCOL))
 
@@ -190,6 +193,7 @@ class ClusterWorker:
             return self._gone(_first_line(error))
         if self.held is None:
             self.cluster.greet(answer)
+            self.node, self.has_folder = answer.node, answer.has_folder
             self.greeted = self.idle = True
             return None
         (index, _), self.held, self.idle = self.held, None, True
@@ -209,6 +213,17 @@ class ClusterWorker:
         self.alive = self.idle = False
         with contextlib.suppress(Exception):  # it may be gone, and the cluster too
             self.cluster.ray.kill(self.actor, no_restart=True)
+
+
+def reads_local_files(item: Any) -> bool:
+    """True where an item names a file of a file system, and not only objects of a store."""
+    if isinstance(item, ObjectPath):
+        return False
+    if is_dataclass(item):
+        return any(reads_local_files(getattr(item, one.name)) for one in fields(item))
+    if isinstance(item, tuple | list):
+        return any(map(reads_local_files, item))
+    return isinstance(item, Path)
 
 
 def _first_line(error: Exception) -> str:

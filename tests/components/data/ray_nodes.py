@@ -35,22 +35,29 @@ class Nodes:
     address: str
     raylet: psutil.Process
 
+    def second_works(self) -> bool:
+        """True while the second node holds an item."""
+        return any("Host.do" in " ".join(child.cmdline()) for child in self.raylet.children())
+
     def kill_second(self) -> None:
         os.kill(self.raylet.pid, signal.SIGKILL)
 
 
 @contextmanager
-def two_nodes(*, cpus: tuple[int, int] = (1, 1)) -> Iterator[Nodes]:
-    """Two nodes with so many cores each. Nothing of them is left afterwards."""
+def two_nodes(*, cpus: int = 1, environment: dict[str, str] | None = None) -> Iterator[Nodes]:
+    """Two nodes with so many cores each, and the environment of what they run. Nothing of them is left afterwards."""
+    environment = dict(environment or os.environ)
+    paths = filter(None, [environment.get("PYTHONPATH"), str(HERE)])  # where work of the tests is
+    environment |= {"PYTHONPATH": os.pathsep.join(paths), "RAY_USAGE_STATS_ENABLED": "0"}
     started: list[subprocess.Popen[bytes]] = []
     with TemporaryDirectory(prefix="ray", dir="/tmp") as folder:  # sockets need short names
         address = f"127.0.0.1:{free_port()}"
         try:
             head = ["--head", f"--port={address.rpartition(':')[2]}", f"--temp-dir={folder}"]
             head += ["--include-dashboard=false", f"--system-config={json.dumps(QUICK)}"]
-            started.append(_start([*head, f"--num-cpus={cpus[0]}"]))
+            started.append(_start([*head, f"--num-cpus={cpus}"], environment))
             _wait_for_raylet(started[0])
-            started.append(_start([f"--address={address}", f"--num-cpus={cpus[1]}"]))
+            started.append(_start([f"--address={address}", f"--num-cpus={cpus}"], environment))
             yield Nodes(address, _wait_for_raylet(started[1]))
         finally:
             disconnect()
@@ -64,10 +71,9 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def _start(arguments: list[str]) -> "subprocess.Popen[bytes]":
+def _start(arguments: list[str], environment: dict[str, str]) -> "subprocess.Popen[bytes]":
     ray = str(Path(sys.executable).with_name("ray"))
     common = ["--node-ip-address=127.0.0.1", f"--object-store-memory={STORE_BYTES}", "--disable-usage-stats"]
-    environment = {**os.environ, "PYTHONPATH": str(HERE), "RAY_USAGE_STATS_ENABLED": "0"}  # work of the tests
     return subprocess.Popen(
         [ray, "start", "--block", *common, *arguments],
         env=environment,
