@@ -10,12 +10,12 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from components.errors import ContractError, UserError
-from components.storage import Place
+from components.storage import Place, listed
 
 CHUNK_BYTES = 1 << 20
 
@@ -43,6 +43,10 @@ class StagePaths:
     def place(self, name: str) -> Place:
         """As `input`, for what may lie in an object store; such a place is looked at by those who read it."""
         return self.input(name) if isinstance(self.inputs[name], Path) else self.inputs[name]
+
+    def listed(self, name: str) -> "StagePaths":
+        """The same paths, the input of that name listed once where it lies in an object store."""
+        return replace(self, inputs={**self.inputs, name: listed(self.inputs[name])})
 
     def output(self, name: str) -> Path:
         """Path of a declared output; its parent folder exists afterwards."""

@@ -153,6 +153,11 @@ def _runtime_in(path: Path, _changed: int) -> RuntimeConfig:
     return Params.load(path).runtime
 
 
+def place_in(root: Path, uri: str) -> Place:
+    """Where a parameter says that something lies: a path relative to the workspace, or `s3://`."""
+    return place_of(uri, root, runtime_of(root).block_cache(root))
+
+
 def store_of(root: Path) -> Place:
     """Where the tables and latents of a workspace lie: `runtime.store`. Raises `ParamsError`."""
     return runtime_of(root).store_place(root)

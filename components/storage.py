@@ -25,7 +25,7 @@ from components.object_store import Facts, ObjectError
 __all__ = ["Facts", "ObjectError", "ObjectPath", "Place"]
 
 SCHEME = "s3://"
-BLOCK_BYTES = 4 << 20  # of an object, fetched and kept together
+BLOCK_BYTES = 8 << 20  # of an object, fetched and kept together
 READERS = 32  # small files that are fetched at a time
 CHUNK_BYTES = 1 << 20
 
@@ -150,6 +150,7 @@ class ObjectFile(io.RawIOBase):
         self.name = place.name  # tells decoders the kind of file
         self._position = 0
         self._block = -1
+        self.error: OSError | None = None  # that a decoder may have taken for the end of the file
         self._file: BinaryIO | None = None  # the block that was read last
 
     def readable(self) -> bool:
@@ -172,7 +173,11 @@ class ObjectFile(io.RawIOBase):
             return 0
         block, offset = divmod(self._position, BLOCK_BYTES)
         if block != self._block:
-            self._open_block(block)
+            try:
+                self._open_block(block)
+            except OSError as error:
+                self.error = error
+                raise
         assert self._file is not None
         self._file.seek(offset)
         count: int = self._file.readinto(buffer)  # type: ignore[attr-defined]
@@ -253,15 +258,22 @@ def sha256_of_file(place: Place) -> str:
     return digest.hexdigest()
 
 
-def read_many(places: Iterable[Place]) -> Iterator[bytes]:
-    """The content of many small files, in order; of objects a few dozen are fetched at a time."""
+def read_many(places: Iterable[Place]) -> Iterator[bytes | OSError]:
+    """The content of many small files, or why it cannot be read, in order; a few dozen objects at a time."""
     waiting = iter(places)
     with ThreadPoolExecutor(READERS, thread_name_prefix="small-files") as pool:
         while some := list(islice(waiting, 8 * READERS)):
             if isinstance(some[0], Path):
-                yield from (place.read_bytes() for place in some)
+                yield from map(_content, some)
             else:
-                yield from pool.map(lambda place: place.read_bytes(), some)
+                yield from pool.map(_content, some)
+
+
+def _content(place: Place) -> bytes | OSError:
+    try:
+        return place.read_bytes()
+    except OSError as error:
+        return error
 
 
 def fetch(place: Place, *, sha256: str | None = None) -> Path:

@@ -67,6 +67,7 @@ Group = tuple[Candidate, list[Candidate]]
 
 def run(config: DedupConfig, paths: StagePaths) -> Report:
     """Add the columns `duplicate_of` and `kept`. Raises `DataQualityError` when no clip is left."""
+    paths = paths.listed("videos")
     source = paths.input("clips")
     known = store.Manifest.read(source).columns
     columns = [*COLUMNS, *(name for name in IF_THERE if name in known)]
@@ -96,7 +97,7 @@ def run(config: DedupConfig, paths: StagePaths) -> Report:
 
 
 def _embed_all(rows: Sequence[Row], config: DedupConfig, paths: StagePaths) -> list[Result[Embedding]]:
-    videos = paths.input("videos")
+    videos = paths.place("videos")
     limits = Params.load(paths.root / "params.yaml").runtime.limits(STAGE)
     orders = [
         Thumbnails(
@@ -104,14 +105,18 @@ def _embed_all(rows: Sequence[Row], config: DedupConfig, paths: StagePaths) -> l
         )
         for row in rows
     ]
+    keys = [(row["clip_id"], stamp_of(order.path)) for row, order in zip(rows, orders, strict=True)]
+    return run_items(paths.root, work_of(config), orders, keys, limits)
+
+
+def work_of(config: DedupConfig) -> Work[Thumbnails, Embedding]:
+    """The work on one clip, and what decides its result."""
     version = {
         "frames": config.frames,
         "pixels": config.thumbnail,
         "code": code_version("components.data.thumbnails"),
     }
-    work = Work(STAGE, embed, version, pack=pack, unpack=unpack)
-    keys = [(row["clip_id"], stamp_of(order.path)) for row, order in zip(rows, orders, strict=True)]
-    return run_items(paths.root, work, orders, keys, limits)
+    return Work(STAGE, embed, version, pack=pack, unpack=unpack)
 
 
 def group(clips: Sequence[Candidate], pairs: Iterable[tuple[int, int]]) -> list[Group]:

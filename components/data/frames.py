@@ -1,11 +1,10 @@
 """Clips as arrays: the frames of a stretch of a file, at the rate and size that a model wants."""
 
-from pathlib import Path
-
 import av
 import numpy as np
 
 from components.data.video import Pixels, UndecodableError, VideoFile, scaled
+from components.storage import Place
 
 __all__ = ["UndecodableError", "frame_times", "read_frames"]
 
@@ -19,7 +18,7 @@ def frame_times(start_seconds: float, end_seconds: float, fps: float) -> list[fl
 
 
 def read_frames(
-    path: Path,
+    path: Place,
     start_seconds: float,
     end_seconds: float,
     *,

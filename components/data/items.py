@@ -23,6 +23,7 @@ from components.artifacts import sha256_of_json, write_json
 from components.data import store
 from components.data.item_places import ItemPlace, ItemPlaces
 from components.data.pool import Limits, Outcome, Result, run_stream
+from components.data.reasons import SourceReason
 from components.storage import Place, stamp_of
 
 In = TypeVar("In")
@@ -158,7 +159,9 @@ class Items(Generic[Out]):
             text = line[CHECK_DIGITS + 1 : -1]
             if line.endswith(b"\n") and line[:CHECK_DIGITS] == b"%08x" % zlib.crc32(text):
                 record = json.loads(text)
-                self._keep(record["key"], ItemPlace(file, position + CHECK_DIGITS + 1, len(text)), record)
+                place = ItemPlace(file, position + CHECK_DIGITS + 1, len(text))
+                if record["reason"] != SourceReason.UNREACHABLE:  # which another run may get
+                    self._keep(record["key"], place, record)
             position += len(line)
 
     def _keep(self, key: str, place: ItemPlace, record: Mapping[str, Any]) -> None:

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import cv2
 
 from components.data.config import ScoreConfig
 from components.data.motion import Flow, MotionMeter
 from components.data.video import Pixels, VideoFile, scaled
+from components.storage import Place
 
 PAIR_SECONDS = 0.125  # between the two frames that motion compares: the same at every frame rate
 MOTION_PAIRS = 5  # compared per clip, about; more change the median little
@@ -18,7 +18,7 @@ MOTION_PAIRS = 5  # compared per clip, about; more change the median little
 class Job:
     """One clip to score; seconds from the first frame of the file."""
 
-    path: Path
+    path: Place
     start: float
     end: float
     fps: float

@@ -34,6 +34,9 @@ class SourceReason(StrEnum):
     TRUNCATED = "truncated"  # the data ends before the header says
     NO_VIDEO = "no_video"  # sound or subtitles only
     ZERO_LENGTH = "zero_length"
+    UNREACHABLE = (
+        "unreachable"  # the object store did not hand it out, after all attempts: another run may get it
+    )
     MISSING = "missing_file"  # a manifest names it, and it is not below the videos folder
     BAD_ROW = "bad_row"  # a row of the manifest that cannot be understood
     BAD_SIDECAR = "bad_sidecar"  # its sidecar cannot be read, so that its split is not known

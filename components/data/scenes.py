@@ -24,6 +24,7 @@ from components.data.transitions import Span, find_dissolves, find_fades, thumb
 from components.data.video import Pixels, UndecodableError, VideoFile, scaled
 from components.data.weights import warn_of_unwatched
 from components.errors import UserError
+from components.storage import Place
 
 HUES = 180  # OpenCV's hue is in steps of two degrees
 FLASH_FRAMES = 3  # a picture that returns later than that was another shot
@@ -68,7 +69,7 @@ def check_detector(config: SplitConfig) -> None:
         )
 
 
-def detect_scenes(path: Path, config: SplitConfig) -> list[Scene]:
+def detect_scenes(path: Place, config: SplitConfig) -> list[Scene]:
     """The shots of a file in order, without the frames that two of them share. Raises `UndecodableError`."""
     cv2.setNumThreads(1)
     if config.detector is Detector.PYSCENEDETECT:
@@ -86,7 +87,7 @@ def detect_scenes(path: Path, config: SplitConfig) -> list[Scene]:
     return _scenes(looked.times, looked.end, find_spans(looked, config))
 
 
-def look(path: Path, config: SplitConfig) -> Looked:
+def look(path: Place, config: SplitConfig) -> Looked:
     """Decode a file once. Raises `UndecodableError`, also when it holds no frame."""
     times: list[float] = []
     steps: list[float] = []
@@ -120,12 +121,12 @@ def _like(small: NDArray[np.uint8], first: NDArray[np.uint8]) -> NDArray[np.uint
     return resized
 
 
-def _refuse_empty(path: Path, times: Sequence[float]) -> None:
+def _refuse_empty(path: Place, times: Sequence[float]) -> None:
     if not times:
         raise UndecodableError(SourceReason.ZERO_LENGTH, f"{path.name} holds no frame")
 
 
-def clock(path: Path) -> tuple[list[float], float]:
+def clock(path: Place) -> tuple[list[float], float]:
     """Times of the frames of a file and its end, without decoding. Raises `UndecodableError`."""
     with VideoFile(path) as video:
         times = video.packet_times()

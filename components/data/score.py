@@ -24,7 +24,7 @@ from components.data.pool import Result
 from components.data.score_items import Clips, score_all
 from components.data.scorers import Scores, check_weights, columns_of, modes_of
 from components.errors import DataQualityError
-from components.params import runtime_of
+from components.params import place_in, runtime_of
 from components.report import Report
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,7 @@ class Tally:
 def run(config: ScoreConfig, paths: StagePaths) -> Report:
     """Add the columns of the scores. Raises `DataQualityError` when no clip could be scored."""
     check_weights(config)
+    paths = paths.listed("videos")
     limits = runtime_of(paths.root).limits(STAGE)
     index, tally = captions_for(config, paths), Tally(columns_of(config))
     for clips, results in score_all(lambda: _clips(config, paths, index), config, limits, paths.root):
@@ -106,7 +107,7 @@ def captions_for(config: ScoreConfig, paths: StagePaths) -> CaptionIndex | None:
     """The captions that `match` compares with; None where it is off. Raises `UserError`."""
     if config.match is Scorer.DISABLE:
         return None
-    read = read_captions(paths.root / str(config.captions))
+    read = read_captions(place_in(paths.root, str(config.captions)))
     sources = store.read(paths.root, paths.input("clips"), ["source"])["source"].unique().to_pylist()
     return CaptionIndex(read, sources, max_words=MATCHED_WORDS)
 

@@ -120,6 +120,7 @@ class Tally:
 def run(config: SplitConfig, paths: StagePaths) -> Report:
     """Write the table of clips. Raises `DataQualityError` when there is none."""
     check_detector(config)
+    paths = paths.listed("videos")
     limits = runtime_of(paths.root).limits(STAGE)
     work, tally, batches = work_of(config, paths.root), Tally(), list[pa.RecordBatch]()
     for sources, results in run_batches(paths.root, work, lambda: _sources(config, paths), limits):
@@ -184,7 +185,7 @@ def cut(job: Job) -> Cut:
     return Cut(len(scenes), tuple(pieces), len(job.spans or ()) - len(scenes) if job.spans else 0)
 
 
-def scenes_at(path: Path, spans: Sequence[Span]) -> list[Scene]:
+def scenes_at(path: Place, spans: Sequence[Span]) -> list[Scene]:
     """The frames in each span: from the first at or after its start, up to its end. Spans without any are left out."""
     times, end = clock(path)
     found = []

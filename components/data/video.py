@@ -6,7 +6,6 @@ whatever the container's clock starts at, and on which frame is shown then.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from components.data.pool import RejectedError
 from components.data.reasons import SourceReason
+from components.storage import ObjectError, ObjectFile, ObjectPath, Place
 
 TIME_TOLERANCE = 5e-4  # seconds; container clocks round, and no frame is shorter than this
 SEEK_SECONDS = 1.0  # decoding on is cheaper than a seek over a gap shorter than this
@@ -38,14 +38,15 @@ class TimedFrame:
 class VideoFile:
     """The best video stream of a file, to be used in a `with`. Raises `UndecodableError` with its reason."""
 
-    def __init__(self, path: Path, *, threads: int = 1) -> None:
+    def __init__(self, path: Place, *, threads: int = 1) -> None:
         self.path = path
+        self._object = _opened(path) if isinstance(path, ObjectPath) else None
         try:
-            self.container = av.open(str(path), metadata_errors="ignore")
+            self.container = av.open(self._object or str(path), metadata_errors="ignore")
         except av.error.FileNotFoundError:
             raise  # no property of the data
-        except av.error.FFmpegError as error:
-            raise UndecodableError(SourceReason.UNREADABLE, f"{path.name}: {error.strerror}") from None
+        except (av.error.FFmpegError, ObjectError) as error:
+            raise self._undecodable(error) from None
         stream = self.container.streams.best("video")
         if stream is None:
             self.container.close()
@@ -65,6 +66,8 @@ class VideoFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.container.close()
+        if self._object is not None:
+            self._object.close()
 
     @property
     def declared_seconds(self) -> float:
@@ -87,8 +90,9 @@ class VideoFile:
                         if known
                         else len(times) * self.frame_seconds
                     )
-        except av.error.FFmpegError as error:
+        except (av.error.FFmpegError, ObjectError) as error:
             raise self._undecodable(error) from None
+        self._check_was_read()
         return sorted(times)
 
     def frames(self) -> Iterator[TimedFrame]:
@@ -131,7 +135,7 @@ class VideoFile:
     def _seek(self, seconds: float) -> None:
         try:
             self.container.seek(self.start + int(seconds / self.time_base), stream=self.stream)
-        except av.error.FFmpegError as error:
+        except (av.error.FFmpegError, ObjectError) as error:
             raise self._undecodable(error) from None
 
     def _decode(self) -> Iterator[TimedFrame]:
@@ -140,9 +144,10 @@ class VideoFile:
         while True:
             try:
                 frame = next(frames, None)
-            except av.error.FFmpegError as error:
+            except (av.error.FFmpegError, ObjectError) as error:
                 raise self._undecodable(error) from None
             if frame is None:
+                self._check_was_read()
                 return
             # a few containers carry no times: then the frame rate is the clock
             known = frame.pts is not None
@@ -159,7 +164,15 @@ class VideoFile:
         keyframe = (entries[found].timestamp - self.start) * self.time_base if found >= 0 else position
         return bool(keyframe > position)
 
-    def _undecodable(self, error: av.error.FFmpegError) -> UndecodableError:
+    def _check_was_read(self) -> None:
+        """Decoders take a read that failed for the end of the file. Raises `UndecodableError`."""
+        if self._object is not None and self._object.error is not None:
+            raise self._undecodable(self._object.error)
+
+    def _undecodable(self, error: OSError) -> UndecodableError:
+        failed = self._object.error if self._object is not None else None
+        if failed is not None:
+            return UndecodableError(SourceReason.UNREACHABLE, str(failed))
         return UndecodableError(SourceReason.UNREADABLE, f"{self.path.name}: {error.strerror}")
 
     def shown_size(self, frame: av.VideoFrame) -> tuple[int, int]:
@@ -168,6 +181,16 @@ class VideoFile:
         width = round(frame.width * float(stretch)) if stretch else frame.width
         turned = round(frame.rotation / 90) % 2
         return (width, frame.height) if turned else (frame.height, width)
+
+
+def _opened(path: ObjectPath) -> ObjectFile:
+    """Raises `UndecodableError`."""
+    try:
+        return ObjectFile(path)
+    except FileNotFoundError:
+        raise UndecodableError(SourceReason.MISSING, f"{path.name}: no such object any more") from None
+    except ObjectError as error:
+        raise UndecodableError(SourceReason.UNREACHABLE, str(error)) from None
 
 
 def _within(seconds: float, start: float, end: float) -> bool:

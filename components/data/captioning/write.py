@@ -20,6 +20,7 @@ from components.errors import UserError
 from components.params import RuntimeConfig
 from components.progress import Advance, progress
 from components.runtime import caption_key
+from components.storage import Place
 
 log = logging.getLogger(__name__)
 PART = 256  # clips whose pictures are in memory at a time
@@ -47,7 +48,7 @@ class Written:
 
 
 def write_captions(
-    clips: Sequence[Row], config: VisionConfig, root: Path, videos: Path, runtime: RuntimeConfig
+    clips: Sequence[Row], config: VisionConfig, root: Path, videos: Place, runtime: RuntimeConfig
 ) -> Written:
     """Ask about every clip that was not asked about yet. Raises `UserError` where asking on is pointless."""
     _check(config, root, runtime)
@@ -107,7 +108,7 @@ def _captioner(config: VisionConfig, root: Path, runtime: RuntimeConfig) -> Capt
 def _pictures(
     clips: Sequence[Row],
     config: VisionConfig,
-    videos: Path,
+    videos: Place,
     runtime: RuntimeConfig,
     problems: dict[str, str],
 ) -> dict[str, list[bytes]]:

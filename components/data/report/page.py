@@ -12,6 +12,7 @@ from components.data.report.reasons import balance
 from components.data.report.words import caption_facts, licence_shares, source_shares
 from components.page.funnel import funnel
 from components.page.render import write_page
+from components.params import place_in
 
 log = logging.getLogger(__name__)
 PAGE = Path("reports") / "data.html"
@@ -38,7 +39,7 @@ def contents(data: DataSet) -> dict[str, Any]:
         "hours": hours,
         "funnel": funnel(data.root),
         "distributions": distributions(data),
-        "near_misses": near_misses(data, data.root / data.params.ingest.videos),
+        "near_misses": near_misses(data, place_in(data.root, data.params.ingest.videos)),
         "sources": source_shares(data),
         "licences": licence_shares(data),
         "captions": caption_facts(data),
