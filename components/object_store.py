@@ -87,6 +87,15 @@ def endpoint() -> str:
     return str(client().meta.endpoint_url)
 
 
+def settings() -> dict[str, str]:
+    """Endpoint and region, as libraries that do not use botocore want them; they find the credentials themselves."""
+    return {
+        "aws_endpoint": endpoint(),
+        "aws_region": str(client().meta.region_name),
+        "allow_http": str(endpoint().startswith("http://")).lower(),
+    }
+
+
 @contextmanager
 def said_in_words(doing: str, bucket: str, key: str = "") -> Iterator[None]:
     """Errors of the block as `FileNotFoundError`, `ObjectError` (this object) or `UserError` (all of the bucket)."""

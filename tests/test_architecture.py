@@ -33,6 +33,7 @@ HOUSE = {
     "components/data/pool.py",
     "components/data/reasons.py",
     "components/data/store.py",
+    "components/data/tables.py",
     "components/data/workers.py",
     "components/errors.py",
     "components/object_store.py",

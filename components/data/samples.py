@@ -11,12 +11,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from components.data import tables
 from components.data.store import column_digest
 from components.errors import ContractError
 from components.storage import Place, files_below
@@ -63,15 +64,9 @@ def write_samples(store: Place, folder: str, parts: Callable[[], Iterable[pa.Rec
     """
     table = _described(f"{folder}/{TABLE}", parts())
     location = store / table.uri
-    tags = _tags(location)
-    if table.version in tags:
+    if table.version in tables.tags_of(location):
         return table
-    import lance
-
-    if isinstance(location, Path):
-        location.parent.mkdir(parents=True, exist_ok=True)
-    reader = pa.RecordBatchReader.from_batches(SCHEMA, parts())
-    dataset = lance.write_dataset(reader, str(location), mode="overwrite" if location.is_dir() else "create")
+    dataset = tables.write(location, pa.RecordBatchReader.from_batches(SCHEMA, parts()))
     dataset.tags.create(table.version, dataset.version)
     return table
 
@@ -85,24 +80,14 @@ def _described(uri: str, parts: Iterable[pa.RecordBatch]) -> SampleTable:
     return SampleTable(uri, digest.hexdigest()[:TAG_DIGITS], rows, digest.hexdigest())
 
 
-def _tags(location: Place) -> set[str]:
-    if not files_below(location / "_versions"):
-        return set()  # a first write that was killed leaves a folder without versions
-    import lance
-
-    return set(lance.dataset(str(location)).tags.list())
-
-
 def open_samples(store: Place, table: SampleTable) -> "LanceDataset":
     """The table at the state that a manifest names. Raises `ContractError` where it is not in this store."""
     location = store / table.uri
-    if table.version not in _tags(location):
+    if table.version not in tables.tags_of(location):
         raise ContractError(
             f"state {table.version} of the samples {location} is missing (DVC keeps the manifest only)"
         )
-    import lance
-
-    dataset = lance.dataset(str(location), version=table.version)
+    dataset = tables.open_table(location, table.version)
     if (rows := dataset.count_rows()) != table.rows:
         raise ContractError(f"{location} has {rows} rows at {table.version}, its manifest {table.rows}")
     return dataset
@@ -117,13 +102,10 @@ def scan(store: Place, table: SampleTable, columns: Sequence[str]) -> Iterator[p
 
 def samples_of(location: Place, clips: Collection[str]) -> Counter[tuple[str, str]]:
     """Samples of these clips by (family, file), in the newest state of a table."""
-    import lance
-
     wanted = pa.array(sorted(clips), pa.string())
     found: Counter[tuple[str, str]] = Counter()
-    scanner = lance.dataset(str(location)).scanner(
-        columns=["clip_id", "family", "file"], batch_size=SCAN_ROWS
-    )
+    columns = ["clip_id", "family", "file"]
+    scanner = tables.open_table(location).scanner(columns=columns, batch_size=SCAN_ROWS)
     for batch in scanner.to_batches():
         rows = batch.filter(pc.is_in(batch["clip_id"], value_set=wanted))
         found.update(zip(rows["family"].to_pylist(), rows["file"].to_pylist(), strict=True))
