@@ -180,9 +180,8 @@ class LatentStore:
         known, chosen = self.rows(family), np.asarray(rows, dtype=np.int64)
         files = [family.shards[shard].file for shard in known.shards[chosen].tolist()]
         places = list(zip(files, known.offsets[chosen].tolist(), strict=True))
-        latents = self._reader.read(places, family.latent_shape, HALF)
-        text, mask = self._captions(known.captions[chosen].tolist())
-        return torch.from_numpy(latents).float(), text, mask
+        latents = torch.from_numpy(self._reader.read(places, family.latent_shape, HALF)).float()
+        return latents, *self._captions(known.captions[chosen].tolist())
 
     def verify(self) -> list[str]:
         """Shards whose content is not what the manifest says."""
@@ -190,18 +189,18 @@ class LatentStore:
 
     def _captions(self, captions: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Embeddings and masks; a caption that comes twice is read once."""
-        distinct = sorted(set(captions))
-        places = [self._text_place(caption) for caption in distinct]
-        parts = []
-        for name in ("text", "text_mask"):
-            tensors = [self._text_layout(file)[name] for file, _ in places]
-            found = [(file, t.offset(row)) for (file, row), t in zip(places, tensors, strict=True)]
-            parts.append(self._reader.read(found, tensors[0].shape, tensors[0].dtype))
-        index = np.searchsorted(distinct, captions)
-        text, mask = (torch.from_numpy(part) for part in parts)
-        if len(distinct) == len(captions) and list(captions) == distinct:
-            return text.float(), mask
-        return text[index].float(), mask[index]
+        distinct, index = np.unique(captions, return_inverse=True)
+        places = [self._text_place(caption) for caption in distinct.tolist()]
+        text, mask = (self._read_text(name, places) for name in ("text", "text_mask"))
+        if len(distinct) < len(captions) or not np.array_equal(distinct, captions):
+            return text[index], mask[index]
+        return text, mask
+
+    def _read_text(self, name: str, places: Sequence[tuple[str, int]]) -> Tensor:
+        tensors = [self._text_layout(file)[name] for file, _ in places]
+        found = [(file, tensor.offset(row)) for (file, row), tensor in zip(places, tensors, strict=True)]
+        values = torch.from_numpy(self._reader.read(found, tensors[0].shape, tensors[0].dtype))
+        return values.clone() if values.dtype is torch.bool else values.float()
 
     def _text_place(self, caption: int) -> tuple[str, int]:
         index = bisect_right(self._text_ends, caption)

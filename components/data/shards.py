@@ -8,6 +8,7 @@ on a disk as on an object store, and any other reader of safetensors still opens
 import json
 import math
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -82,10 +83,11 @@ def _rows(entry: Mapping[str, Any], start: int) -> TensorRows:
 
 
 class ShardReader:
-    """Rows of the shards of a store. Reads into memory that is there already; files stay open."""
+    """Rows of the shards of a store. Files stay open, and each thread reads into memory that it keeps."""
 
     def __init__(self, store: Place) -> None:
         self.store = store
+        self._kept = threading.local()
         self._file = lru_cache(maxsize=OPEN_SHARDS)(self._open_file)
         self._object = lru_cache(maxsize=None)(self._look_at)
 
@@ -95,10 +97,12 @@ class ShardReader:
     def read(
         self, places: Sequence[tuple[str, int]], shape: tuple[int, ...], dtype: np.dtype[Any]
     ) -> NDArray[Any]:
-        """One row per place (file, first byte), stacked. Raises `ContractError` where a file is too short."""
-        rows = np.empty((len(places), *shape), dtype=dtype)
+        """One row per place (file, first byte), stacked; to be copied before this thread reads again.
+
+        Raises `ContractError` where a file is too short.
+        """
         row_bytes = dtype.itemsize * math.prod(shape)
-        memory = memoryview(rows.reshape(-1).view(np.uint8))
+        memory = memoryview(self._buffer(len(places) * row_bytes))
         targets = [memory[start : start + row_bytes] for start in range(0, len(memory), row_bytes)]
         if isinstance(self.store, Path):
             for (file, offset), target in zip(places, targets, strict=True):
@@ -108,7 +112,14 @@ class ShardReader:
                     )
         else:
             list(self._readers.map(self._fetch, places, targets))
-        return rows
+        return np.frombuffer(memory, dtype=dtype).reshape(len(places), *shape)
+
+    def _buffer(self, size: int) -> NDArray[np.uint8]:
+        """The memory of this thread: fresh pages cost more than reading into them."""
+        kept: NDArray[np.uint8] | None = getattr(self._kept, "buffer", None)
+        if kept is None or len(kept) < size:
+            kept = self._kept.buffer = np.empty(size, dtype=np.uint8)
+        return kept[:size]
 
     def _open_file(self, file: str) -> "_File":
         assert isinstance(self.store, Path)
