@@ -17,7 +17,7 @@ import platform
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
@@ -248,12 +248,30 @@ def connect(address: str) -> None:
         "env_vars": {"OMP_NUM_THREADS": "1"},  # a worker has one core
     }
     quiet = {} if address.startswith("ray://") else {"log_to_driver": False, "logging_level": logging.ERROR}
+    logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         ray.init(address=address, runtime_env=environment, **quiet)
     except (ConnectionError, RuntimeError, TimeoutError, ValueError, OSError) as error:
         raise UserError(
             f"runtime.cluster: {address} cannot be used: {error}\n{_way_out(str(error))}"
         ) from None
+
+
+def describe(address: str, gpus: Mapping[str, float]) -> str:
+    """What there is. Raises `UserError` where it cannot be reached, or has not the GPU that a stage asks for."""
+    connect(address)
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    disconnect()
+    for stage, share in gpus.items():
+        if not any(node.get("GPU", 0) >= share for node in nodes):
+            raise UserError(
+                f"runtime.gpus.{stage} asks for {share:g} GPU per worker, and no node of {address} has it now;"
+                " lower it, or raise `runtime.cluster_seconds` where nodes are started on demand"
+            )
+    cores, cards = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
+    return f"{address}: {len(nodes)} nodes, {cores:g} CPU, {cards:g} GPU"
 
 
 def disconnect() -> None:

@@ -20,6 +20,14 @@ from components.data.cluster import disconnect
 HERE = Path(__file__).parent
 START_SECONDS = 60
 STORE_BYTES = 80 << 20  # of each node
+# Ray takes 127.0.0.1 for the address of the machine, and then listens everywhere; with this it stays on the loopback
+DRIVER = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+START = """
+from ray._private import services
+services.get_node_ip_address = lambda address=None: "127.0.0.1"
+from ray.scripts.scripts import main
+main()
+"""
 QUICK = {  # a dead node is noticed within seconds
     "health_check_initial_delay_ms": 0,
     "health_check_period_ms": 500,
@@ -46,7 +54,7 @@ class Nodes:
 @contextmanager
 def two_nodes(*, cpus: int = 1, environment: dict[str, str] | None = None) -> Iterator[Nodes]:
     """Two nodes with so many cores each, and the environment of what they run. Nothing of them is left afterwards."""
-    environment = dict(environment or os.environ)
+    environment = {name: value for name, value in (environment or os.environ).items() if name not in DRIVER}
     paths = filter(None, [environment.get("PYTHONPATH"), str(HERE)])  # where work of the tests is
     environment |= {"PYTHONPATH": os.pathsep.join(paths), "RAY_USAGE_STATS_ENABLED": "0"}
     started: list[subprocess.Popen[bytes]] = []
@@ -72,10 +80,9 @@ def free_port() -> int:
 
 
 def _start(arguments: list[str], environment: dict[str, str]) -> "subprocess.Popen[bytes]":
-    ray = str(Path(sys.executable).with_name("ray"))
     common = ["--node-ip-address=127.0.0.1", f"--object-store-memory={STORE_BYTES}", "--disable-usage-stats"]
     return subprocess.Popen(
-        [ray, "start", "--block", *common, *arguments],
+        [sys.executable, "-c", START, "start", "--block", *common, *arguments],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

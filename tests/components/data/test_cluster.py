@@ -1,5 +1,7 @@
 """The cluster keeps the contract of the local pool, and a node that dies costs nothing but time."""
 
+import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +9,10 @@ from pathlib import Path
 import pytest
 from many_files import BAD, STAGES, WORKS, environment, finish, kept, make, manifests, report, start
 from pool_work import work
-from ray_nodes import free_port, two_nodes
+from ray_nodes import DRIVER, free_port, two_nodes
 
 from components.block_cache import BlockCache
-from components.data.cluster import connect, reads_local_files
+from components.data.cluster import connect, describe, disconnect, reads_local_files
 from components.data.pool import Limits, reason_counts, run_pool
 from components.errors import UserError
 from components.storage import ObjectPath, Place
@@ -21,8 +23,17 @@ OPEN_SECONDS = 0.2  # a file takes to open, so that a node can be killed in the 
 ITEM_SECONDS = 3.0
 
 
+@pytest.fixture(scope="module", autouse=True)
+def loopback():
+    """Set before Ray is imported, here and in the stages that are started."""
+    os.environ |= DRIVER
+    yield
+    for name in DRIVER:
+        del os.environ[name]
+
+
 @pytest.fixture(scope="module")
-def nodes():
+def nodes(loopback):
     with two_nodes(environment=environment(OPEN_SECONDS)) as started:
         yield started
 
@@ -63,6 +74,28 @@ def test_a_cluster_that_cannot_be_reached_is_said_before_work_starts(address, sa
     assert time.monotonic() - started < 30
 
 
+def test_what_the_cluster_has_is_described_and_compared_with_what_is_asked_for(nodes):
+    assert describe(nodes.address, {}) == f"{nodes.address}: 2 nodes, 2 CPU, 0 GPU"
+    with pytest.raises(UserError, match=r"runtime\.gpus\.score asks for 0\.5 GPU per worker"):
+        describe(nodes.address, {"score": 0.5})
+
+
+def test_a_cluster_of_another_version_is_refused_with_the_way_out(nodes):
+    from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY
+    from ray._raylet import GcsClient
+
+    disconnect()
+    books = GcsClient(address=nodes.address)
+    true = books.internal_kv_get(CLUSTER_METADATA_KEY, namespace=b"cluster")
+    other = json.dumps(json.loads(true) | {"ray_version": "2.9.0"}).encode()
+    try:
+        books.internal_kv_put(CLUSTER_METADATA_KEY, other, True, namespace=b"cluster")
+        with pytest.raises(UserError, match=r"(?s)Ray: 2\.9\.0.*same Ray and Python"):
+            connect(nodes.address)
+    finally:
+        books.internal_kv_put(CLUSTER_METADATA_KEY, true, True, namespace=b"cluster")
+
+
 def test_only_items_that_name_local_files_need_the_folder_of_this_machine():
     cache = BlockCache(Path("/somewhere"), 1)
     far = Order(ObjectPath("bucket", "a.mp4", cache), 0.0)
@@ -77,10 +110,7 @@ class Order:
 
 
 def connect_anew(address):
-    import ray
-
-    if ray.is_initialized():
-        ray.shutdown()
+    disconnect()
     connect(address)
 
 
