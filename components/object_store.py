@@ -97,7 +97,7 @@ def settings() -> dict[str, str]:
 
 
 @contextmanager
-def said_in_words(doing: str, bucket: str, key: str = "") -> Iterator[None]:
+def said_in_words(doing: str, bucket: str, key: str = "", attempts: int = ATTEMPTS) -> Iterator[None]:
     """Errors of the block as `FileNotFoundError`, `ObjectError` (this object) or `UserError` (all of the bucket)."""
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -107,7 +107,7 @@ def said_in_words(doing: str, bucket: str, key: str = "") -> Iterator[None]:
     except ClientError as error:
         raise _of_answer(error, doing, name, bucket, has_key=bool(key)) from None
     except BotoCoreError as error:
-        raise _of_connection(error, doing, name, has_key=bool(key)) from None
+        raise _of_connection(error, doing, name, attempts, has_key=bool(key)) from None
 
 
 def _of_answer(error: Any, doing: str, name: str, bucket: str, *, has_key: bool) -> Exception:
@@ -139,7 +139,7 @@ def _of_answer(error: Any, doing: str, name: str, bucket: str, *, has_key: bool)
     )
 
 
-def _of_connection(error: Any, doing: str, name: str, *, has_key: bool) -> Exception:
+def _of_connection(error: Any, doing: str, name: str, attempts: int, *, has_key: bool) -> Exception:
     from botocore import exceptions as failures
 
     if isinstance(
@@ -153,7 +153,7 @@ def _of_connection(error: Any, doing: str, name: str, *, has_key: bool) -> Excep
         return UserError(f"{doing} {name}: no credentials were found ({error}); set {SETTINGS}")
     if isinstance(error, failures.ParamValidationError):
         return UserError(f"{doing} {name}: {error}")
-    said = f"{doing} {name}: {endpoint()} was not reached after {ATTEMPTS} attempts: {error}"
+    said = f"{doing} {name}: {endpoint()} was not reached after {attempts} attempts: {error}"
     if has_key:
         return ObjectError(said)
     return UserError(f"{said}. Check the network, the proxy, and AWS_ENDPOINT_URL")
@@ -176,7 +176,7 @@ def list_keys(bucket: str, prefix: str) -> Iterator[tuple[str, Facts]]:
 
 def has_keys(bucket: str, prefix: str, *, attempts: int = ATTEMPTS) -> bool:
     """True when there is an object whose key begins with `prefix`. Raises `UserError`."""
-    with said_in_words("listing", bucket):
+    with said_in_words("listing", bucket, attempts=attempts):
         answer = client(attempts).list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
     return bool(answer["KeyCount"])
 

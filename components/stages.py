@@ -14,7 +14,7 @@ from components.artifacts import StagePaths
 from components.errors import UserError
 from components.params import Params
 from components.report import Report
-from components.storage import place_of
+from components.storage import check_writable, place_of
 
 StageRun = Callable[[Any, StagePaths], Report]
 
@@ -262,6 +262,7 @@ def execute(name: str, root: Path = Path()) -> Report:
     params = Params.load(root / "params.yaml")
     config = params.section(stage.section)
     paths = stage.paths(root, params)
+    check_writable(params.runtime.store_place(root))
     with stage_run(stage, params, paths) as tracked:
         report = stage.load()(config, paths)
         report.write(root / stage.report)

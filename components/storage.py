@@ -28,6 +28,8 @@ SCHEME = "s3://"
 BLOCK_BYTES = 8 << 20  # of an object, fetched and kept together
 READERS = 32  # small files that are fetched at a time
 CHUNK_BYTES = 1 << 20
+CHECK_ATTEMPTS = 2
+WRITE_MARK = ".reelforge-can-write"
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +238,34 @@ def files_below(place: Place) -> list[str]:
     start = len(place.key) + 1 if place.key else 0
     names = [key[start:] for key in whole.listing if not key.endswith("/") and len(key) > start]
     return sorted(names, key=lambda name: PurePosixPath(name).parts)
+
+
+def names_below(place: ObjectPath) -> Iterator[str]:
+    """As `files_below`, one by one while they are listed, in the order of the object store."""
+    prefix = f"{place.key}/" if place.key else ""
+    return (key[len(prefix) :] for key, _ in object_store.list_keys(place.bucket, prefix))
+
+
+def check_readable(place: Place) -> None:
+    """Raises `UserError` where objects below a place cannot be listed; asks twice, and waits no longer."""
+    if isinstance(place, ObjectPath):
+        object_store.has_keys(place.bucket, f"{place.key}/" if place.key else "", attempts=CHECK_ATTEMPTS)
+
+
+def check_writable(place: Place) -> None:
+    """Raises `UserError` where objects cannot be listed, written and deleted below a place. Writes one."""
+    check_readable(place)
+    if isinstance(place, ObjectPath):
+        mark = place / WRITE_MARK
+        try:
+            with new_file(mark) as file:
+                file.write_text("whether this can be written\n")
+            remove(mark)
+        except ObjectError as error:
+            raise UserError(
+                f"{error}; a store needs s3:PutObject and s3:DeleteObject below {place}: ask for them, or set"
+                " runtime.store to another place"
+            ) from None
 
 
 def stamp_of(place: Place) -> str:

@@ -10,7 +10,7 @@ from components.data.listing import Listed, Span, read_listing
 from components.data.reasons import SourceReason
 from components.errors import UserError
 from components.params import place_in
-from components.storage import SCHEME, ObjectPath, Place, files_below
+from components.storage import SCHEME, ObjectPath, Place, files_below, names_below
 
 EXTENSIONS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")  # each is a video of one frame
@@ -43,6 +43,13 @@ def find_sources(folder: Place, config: IngestConfig, root: Path = Path()) -> li
     if not sources:
         raise UserError(f"the manifest {manifest} names no file")
     return [sources[name] for name in sorted(sources)]
+
+
+def first_sources(folder: ObjectPath, *, images: bool = False) -> Iterator[Source]:
+    """The video files of a bucket as they are listed, so that a few can be looked at without a list of all."""
+    wanted = EXTENSIONS + (IMAGE_EXTENSIONS if images else ())
+    names = (name for name in names_below(folder) if not _is_hidden(name))
+    return (Source(name) for name in names if PurePosixPath(name).suffix.lower() in wanted)
 
 
 def manifest_place(folder: Place, manifest: str, root: Path) -> Place:

@@ -18,9 +18,10 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from components.data.outcomes import Outcome, RejectedError, Result
+from components.errors import UserError
 
 START_SECONDS = 120.0  # for a process to import what it needs
-_READY, _OK, _REJECTED, _BROKEN = b"r", b"o", b"x", b"!"  # the first byte of an answer
+_READY, _OK, _REJECTED, _REFUSED, _BROKEN = b"r", b"o", b"x", b"?", b"!"  # the first byte of an answer
 Answer = bytes | Result[Any]
 
 
@@ -37,12 +38,17 @@ class Call:
 
 
 def result_of(answer: Answer) -> Result[Any]:
-    """Raises `RuntimeError` with the traceback of the process where the work on an item has a defect."""
+    """Raises `RuntimeError` with the traceback of the process where the work on an item has a defect.
+
+    Raises the `UserError` of the process where no item can be worked on, as with credentials that have expired.
+    """
     if isinstance(answer, Result):
         return answer
     kind, payload = answer[:1], memoryview(answer)[1:]
     if kind == _BROKEN:
         raise RuntimeError(f"the work on an item failed in a worker process\n{bytes(payload).decode()}")
+    if kind == _REFUSED:
+        raise UserError(bytes(payload).decode())
     if kind == _OK:
         return Result(Outcome.OK, value=pickle.loads(payload))
     reason, detail = pickle.loads(payload)
@@ -88,7 +94,7 @@ class ItemProcess:
         wait([self.pipe], timeout=max(0.0, self.deadline - time.monotonic()))
 
     def _received(self, message: bytes) -> Answer | None:
-        self.holds, self.idle = False, message[:1] != _BROKEN
+        self.holds, self.idle = False, message[:1] not in (_REFUSED, _BROKEN)
         return None if message == _READY else message
 
     def _died(self) -> Result[Any]:
@@ -133,6 +139,9 @@ def _serve(pipe: Connection, pickled: bytes) -> None:
             pipe.send_bytes(_OK + pickle.dumps(work(item), protocol=pickle.HIGHEST_PROTOCOL))
         except RejectedError as rejected:
             pipe.send_bytes(_REJECTED + pickle.dumps((str(rejected.reason), rejected.detail)))
+        except UserError as error:
+            pipe.send_bytes(_REFUSED + str(error).encode())
+            raise SystemExit(1) from error
         except Exception as error:
             pipe.send_bytes(_BROKEN + traceback.format_exc().encode())
             raise SystemExit(1) from error
