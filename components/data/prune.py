@@ -10,16 +10,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from components.data import dedup, split, store
+from components.data import dedup, split, store, tables
 from components.data.items import Items, items_folder
 from components.data.probes import Probes
 from components.data.score_items import version_of
 from components.data.scorers import SCORERS
 from components.errors import ContractError
 from components.params import Params, store_of
+from components.storage import Place
+
+if TYPE_CHECKING:
+    from lance import LanceDataset
 
 log = logging.getLogger(__name__)
+TABLES = ("sources", "clips")
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class Removable:
     name: str
     what: str  # in words
     size: int  # bytes that it frees
-    folder: Path
+    place: Place
     tags: tuple[str, ...] = ()  # of a table
     versions: tuple[int, ...] = ()
 
@@ -43,8 +49,8 @@ def find_removable(root: Path, params: Sequence[Params]) -> list[Removable]:
 def remove(found: Iterable[Removable]) -> None:
     """Delete it. Stages must not be running."""
     for one in found:
-        if one.kind == "results":
-            shutil.rmtree(one.folder)
+        if isinstance(one.place, Path) and one.kind == "results":
+            shutil.rmtree(one.place)
         else:
             _remove_states(one)
         log.info("removed %s %s: %s", one.kind, one.name, one.what)
@@ -82,27 +88,25 @@ def _current(root: Path, params: Sequence[Params]) -> dict[str, set[Path]]:
 
 def _tables(root: Path) -> Iterator[Removable]:
     """States that no manifest below `artifacts` names or was made from."""
-    place = store_of(root)
-    if not isinstance(place, Path):
-        log.warning("tables in %s are left alone: only those of a local store are looked at", place)
-        return
-    import lance
-
     named = _named_tags(root)
-    for location in sorted(place.glob("*.lance")):
-        dataset = lance.dataset(location)
+    for name in TABLES:
+        location = store_of(root) / f"{name}.lance"
+        if not tables.exists(location):
+            continue
+        dataset = tables.open_table(location)
         tags = {tag: int(facts["version"]) for tag, facts in dataset.tags.list().items()}
         kept = {version for tag, version in tags.items() if tag in named} | {dataset.latest_version}
         old = tuple(tag for tag in sorted(tags) if tags[tag] not in kept)
         versions = tuple(one["version"] for one in dataset.versions() if one["version"] not in kept)
         if not versions:
             continue
-        needed = {path for version in kept for path in _files(location, version)}
-        gone = {path for version in versions for path in _files(location, version)} - needed
+        needed = {path for version in kept for path in _files(dataset, version)}
+        gone = {path for version in versions for path in _files(dataset, version)} - needed
+        size = _size(location / f"data/{path}" for path in gone)
         what = (
             f"{len(versions)} states that no manifest names ({', '.join(old) or 'of runs that were ended'})"
         )
-        yield Removable("table", location.stem, what, _size(gone), location, old, versions)
+        yield Removable("table", name, what, size, location, old, versions)
 
 
 def _named_tags(root: Path) -> set[str]:
@@ -115,19 +119,14 @@ def _named_tags(root: Path) -> set[str]:
     return tags
 
 
-def _files(location: Path, version: int) -> Iterator[Path]:
+def _files(dataset: "LanceDataset", version: int) -> Iterator[str]:
     """The files that hold the values of a state."""
-    import lance
-
-    for fragment in lance.dataset(location, version=version).get_fragments():
-        for file in fragment.data_files():
-            yield location / "data" / file.path
+    for fragment in dataset.checkout_version(version).get_fragments():
+        yield from (file.path for file in fragment.data_files())
 
 
 def _remove_states(one: Removable) -> None:
-    import lance
-
-    dataset = lance.dataset(one.folder)
+    dataset = tables.open_table(one.place)
     for tag in one.tags:
         dataset.tags.delete(tag)
     dataset.cleanup_old_versions(
@@ -135,7 +134,7 @@ def _remove_states(one: Removable) -> None:
     )
 
 
-def _size(paths: Iterable[Path]) -> int:
+def _size(paths: Iterable[Place]) -> int:
     return sum(path.stat().st_size for path in paths if path.is_file())
 
 

@@ -36,7 +36,7 @@ def prune(
     files = [root / "params.yaml", *(params or [])]
     found = find_removable(root, [Params.load(path) for path in files])
     for one in found:
-        place = one.folder.relative_to(root) if one.folder.is_relative_to(root) else one.folder
+        place = str(one.place).removeprefix(f"{root}/")
         _say(f"{one.size / 1e6:>10.1f} MB  {one.kind} {one.name}  {one.what}  {place}")
     if not found:
         _say("nothing to remove")
