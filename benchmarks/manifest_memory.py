@@ -1,6 +1,6 @@
 """Peak memory and time of a million rows: ingest from a manifest, then split, score and filter.
 
-    python benchmarks/manifest_memory.py [--rows 1000000] [--present 200]
+    python benchmarks/manifest_memory.py [--rows 1000000] [--present 200] [--stages split score filter]
 
 The rows name files that are not there, but for a few (pictures, so that they are quick to make): ingest has to list,
 look for and account for all of them. Split and score find the results of all others kept, as after a run of days that
@@ -34,6 +34,7 @@ from components.params import Params
 from components.stages import STAGES
 
 AIM_GB = 2.0
+STAGES_MEASURED = ("ingest", "split", "score", "filter")  # each needs those between it and split
 SAMPLE_SECONDS = 0.2  # between looks at the memory
 HERE = Path(__file__).parents[1]
 
@@ -163,11 +164,12 @@ def main() -> None:
     )
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--present", type=int, default=200)
+    parser.add_argument("--stages", nargs="+", choices=STAGES_MEASURED, default=STAGES_MEASURED)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         make_workspace(root, arguments.rows, arguments.present)
-        for name in ("ingest", "split", "score", "filter"):
+        for name in arguments.stages:
             if name == "split":
                 measured(make_sources, root, arguments.rows, arguments.present)
             found = measured(run_stage, root, name)

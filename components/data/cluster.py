@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -97,13 +98,10 @@ class Cluster:
     """Hires workers on a cluster. Raises `UserError` where it cannot be reached, or has not what is asked for."""
 
     def __init__(self, call: Call, limits: Limits) -> None:
-        connect(limits.cluster or "")
-        import ray
-
-        self.ray, self.call, self.limits = ray, call, limits
+        self.ray, self.call, self.limits = connect(limits.cluster or ""), call, limits
         self.code = code_version(call.module)
         options = {"num_cpus": 1, "num_gpus": limits.gpus, "max_restarts": 0, "max_task_retries": 0}
-        self.host = ray.remote(Host).options(**options, scheduling_strategy="SPREAD")
+        self.host = self.ray.remote(Host).options(**options, scheduling_strategy="SPREAD")
         self.heard = self.warned = time.monotonic()
         self.failed_starts = 0
 
@@ -230,17 +228,17 @@ def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def connect(address: str) -> None:
-    """Join a cluster, once per process. Raises `UserError` saying why it cannot be."""
+def connect(address: str) -> Any:
+    """Join a cluster, once per process, and return Ray. Raises `UserError` saying why it cannot be."""
     quiet_ray()
     try:
-        import ray
+        ray: Any = import_module("ray")
     except ImportError:
         raise UserError(
             f"runtime.cluster is {address}, and Ray is not installed: `pip install 'reelforge[cluster]'`"
         ) from None
     if ray.is_initialized():
-        return
+        return ray
     _reach(address)
     environment = {
         "py_modules": [str(ROOT / package) for package in SENT],
@@ -251,17 +249,16 @@ def connect(address: str) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         ray.init(address=address, runtime_env=environment, **quiet)
-    except (ConnectionError, RuntimeError, TimeoutError, ValueError, OSError) as error:
+    except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
         raise UserError(
             f"runtime.cluster: {address} cannot be used: {error}\n{_way_out(str(error))}"
         ) from None
+    return ray
 
 
 def describe(address: str, gpus: Mapping[str, float]) -> str:
     """What there is. Raises `UserError` where it cannot be reached, or has not the GPU that a stage asks for."""
-    connect(address)
-    import ray
-
+    ray = connect(address)
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     disconnect()
     for stage, share in gpus.items():
@@ -302,6 +299,11 @@ def _reach(address: str) -> None:
 def _way_out(message: str) -> str:
     if "ersion mismatch" in message or "versions" in message:
         return "Use the same Ray and Python here and there: `pip install 'ray==VERSION OF THE CLUSTER'`"
+    if "uthenticat" in message:
+        return (
+            "Put the token of the cluster (`ray get-auth-token` there) into ~/.ray/auth_token,"
+            " and set RAY_AUTH_MODE=token"
+        )
     if "ray start" in message or "node" in message:
         return "HOST:PORT and auto need a node of the cluster on this machine; use ray://HOST:10001 from outside of it"
     return "Look at `ray status` on the head node"

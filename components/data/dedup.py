@@ -10,7 +10,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -30,7 +30,7 @@ from components.report import Report
 from components.storage import stamp_of
 
 log = logging.getLogger(__name__)
-STAGE = "dedup"
+STAGE: Final = "dedup"
 COLUMNS = (
     "clip_id",
     "source",

@@ -36,8 +36,11 @@ class Lost:
 class Worker(Protocol):
     """Holds one item at a time."""
 
-    alive: bool
-    idle: bool
+    @property
+    def alive(self) -> bool: ...
+
+    @property
+    def idle(self) -> bool: ...
 
     def give(self, index: int, item: Any) -> None: ...
 

@@ -9,7 +9,7 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +28,7 @@ from components.params import place_in, runtime_of
 from components.report import Report
 
 log = logging.getLogger(__name__)
-STAGE = "score"
+STAGE: Final = "score"
 COLUMNS = ("motion", "camera_motion", "sharpness", "text_share", "brightness")  # of every table
 MATCHED_WORDS = 120  # of a caption, more than CLIP reads
 READ = ("clip_id", "source", "start_seconds", "end_seconds", "fps")

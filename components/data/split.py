@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -29,7 +29,7 @@ from components.report import Report
 from components.storage import Place
 
 log = logging.getLogger(__name__)
-STAGE = "split"
+STAGE: Final = "split"
 CARRIED = ("source", "width", "height", "codec", "licence", "split", "fps")  # from the source to its clips
 DECIMALS = 6  # of times in seconds
 BATCH_ROWS = 10_000  # files that are looked at together: what is held in memory of a long list

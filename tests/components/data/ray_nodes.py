@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 START_SECONDS = 60
 STORE_BYTES = 80 << 20  # of each node
 # Ray takes 127.0.0.1 for the address of the machine, and then listens everywhere; with this it stays on the loopback
-DRIVER = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+DRIVER = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "disabled"}
 START = """
 from ray._private import services
 services.get_node_ip_address = lambda address=None: "127.0.0.1"
@@ -57,6 +57,7 @@ def two_nodes(*, cpus: int = 1, environment: dict[str, str] | None = None) -> It
     environment = {name: value for name, value in (environment or os.environ).items() if name not in DRIVER}
     paths = filter(None, [environment.get("PYTHONPATH"), str(HERE)])  # where work of the tests is
     environment |= {"PYTHONPATH": os.pathsep.join(paths), "RAY_USAGE_STATS_ENABLED": "0"}
+    environment["RAY_AUTH_MODE"] = "disabled"  # else a token is left in the home folder
     started: list[subprocess.Popen[bytes]] = []
     with TemporaryDirectory(prefix="ray", dir="/tmp") as folder:  # sockets need short names
         address = f"127.0.0.1:{free_port()}"

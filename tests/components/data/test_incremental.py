@@ -94,6 +94,20 @@ def test_a_run_over_a_finished_set_works_on_nothing_and_changes_nothing(once, ro
     assert run_chain(root) == once[1]
 
 
+def test_how_many_rows_are_in_memory_changes_nothing(once, root, monkeypatch):
+    shutil.rmtree(root / "store")
+    os.truncate(root / "data/footage/07.mp4", 0)
+    whole = run_chain(root)
+    shutil.rmtree(root / "store")
+    monkeypatch.setattr("components.data.ingest.CHUNK", 9)
+    monkeypatch.setattr("components.data.split.BATCH_ROWS", 5)
+    monkeypatch.setattr("components.data.score.BATCH_ROWS", 7)
+    assert run_chain(root) == whole != once[1]
+    assert kept(root, "split") == kept(root, "score/text") == FILES - 1
+    assert run_chain(root) == whole
+    assert kept(root, "split") == kept(root, "score/text") == FILES - 1
+
+
 def test_a_touched_file_is_hashed_and_not_looked_at_again(once, root):
     os.utime(root / "data/footage/03.mp4")
     assert run_chain(root) == once[1]
