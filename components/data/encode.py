@@ -84,7 +84,7 @@ def run(config: EncodeConfig, paths: StagePaths) -> Report:
         },
         samples=made.samples,
         origin={name: _relative(paths.place(name), paths.root) for name in INPUTS},
-        flips=config.flips,
+        encode=config.model_dump(mode="json"),
     )
     manifest.write(paths.output("latents"))
     with fresh_folder(paths.output("pictures")) as folder:

@@ -27,6 +27,7 @@ from components.data.latent_shards import (
 )
 from components.data.mirror import MIRRORED, PLAIN, may_be_mirrored, mirrored
 from components.data.outcomes import Limits
+from components.data.pixels import as_pixels
 from components.data.windows import WindowRequest, read_all
 from components.errors import ContractError
 from components.storage import Place
@@ -87,12 +88,6 @@ class Maker:
         """frames: uint8 (B, T, H, W, 3) -> latents (B, C, t, h, w) float16 on the CPU."""
         with torch.backends.cudnn.flags(deterministic=True, benchmark=False):
             return half(self.codec.encode(as_pixels(frames, self.device)), "latents")
-
-
-def as_pixels(frames: np.ndarray[Any, Any], device: torch.device) -> Tensor:
-    """uint8 (B, T, H, W, 3) -> (B, 3, T, H, W) in [-1, 1] on a device."""
-    pixels = torch.from_numpy(frames).to(device).permute(0, 4, 1, 2, 3)
-    return pixels.float().div_(127.5).sub_(1.0)
 
 
 def half(values: Tensor, what: str) -> Tensor:

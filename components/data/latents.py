@@ -73,7 +73,7 @@ class LatentManifest:
     counts: dict[str, int]
     samples: SampleTable = NO_SAMPLES
     origin: dict[str, str] = field(default_factory=dict)  # name of an input -> where it lies in the workspace
-    flips: bool = False  # mirrored samples are among them
+    encode: dict[str, Any] = field(default_factory=dict)  # the section of the parameters that it was made by
 
     def write(self, path: Path) -> None:
         write_json(path, asdict(self))
@@ -148,6 +148,11 @@ class LatentStore:
         self._reader = ShardReader(self.store)
         self._text_ends = list(accumulate(shard.rows for shard in self.manifest.text.shards))
         self._text_layouts: dict[str, dict[str, TensorRows]] = {}
+        if self.manifest.families and not self.manifest.samples.rows:
+            raise ContractError(
+                f"{manifest} names buckets and no latents: it was made with `encode.*.precompute: false`; set that"
+                " to true, or `batches.source: videos` for the stage that asks"
+            )
         again = f"encode again: `reelforge stage encode@{manifest.stem} --force`"
         for folder, shards in self._folders().items():
             below = listed(self.store / folder)

@@ -6,7 +6,6 @@ from is one of two stores with the same face: latents that lie on a disk, or vid
 
 import logging
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
@@ -49,10 +48,6 @@ class SampleStore(Protocol):
 
     def rows(self, family: Family) -> Rows:
         """Who the rows of a family are."""
-        ...
-
-    def read(self, family: Family, rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents (N, C, t, h, w), text (N, L, D) and text mask (N, L) of these rows."""
         ...
 
 
@@ -105,12 +100,17 @@ class LatentBatches:
 
     def batch(self, position: int) -> LatentBatch:
         """The batch at a position, counted from 0 over all epochs."""
+        family, rows = self.chosen(position)
+        assert isinstance(self.store, LatentStore)
+        return read_batch(self.store, family, rows)
+
+    def chosen(self, position: int) -> tuple[Family, NDArray[np.int64]]:
+        """The bucket of the batch at a position, and the rows of its samples."""
         index, taken = self.schedule.at(position)
-        opened = self._opened[index]
-        return read_batch(self.store, opened.family, opened.rows[taken])
+        return self._opened[index].family, self._opened[index].rows[taken]
 
 
-def read_batch(store: SampleStore, family: Family, rows: NDArray[np.int64]) -> LatentBatch:
+def read_batch(store: LatentStore, family: Family, rows: NDArray[np.int64]) -> LatentBatch:
     """These rows of a family, with their conditions."""
     latents, text, mask = store.read(family, rows.tolist())
     count = len(rows)
