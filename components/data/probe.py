@@ -8,7 +8,7 @@ from itertools import pairwise
 import av
 
 from components.data.reasons import SourceReason
-from components.data.video import UndecodableError, VideoFile
+from components.data.video import UndecodableError, VideoFile, leaps_of
 from components.storage import Place, sha256_of_file
 
 INDEXED = (".mp4", ".mov", ".m4v")  # containers made of boxes with sizes, one of which is the index
@@ -27,7 +27,7 @@ class Probe:
     codec: str = ""
     width: int = 0  # pixels, as shown
     height: int = 0
-    fps: float = 0.0  # mean over the file
+    fps: float = 0.0  # mean over the file, interruptions left out
     frames: int = 0
     seconds: float = 0.0
     rotation: int = 0  # degrees that frames are turned by, counterclockwise, to be shown
@@ -81,7 +81,7 @@ def _read(path: Place, digest: str) -> Probe:
         times = video.packet_times()
         if not times:
             raise UndecodableError(SourceReason.ZERO_LENGTH, "it holds no frame")
-        seconds = times[-1] + video.frame_seconds
+        seconds = times[-1] + (_usual_gap(times) if leaps_of(times) else video.frame_seconds)
         if declared - seconds > max(MISSING_SECONDS, MISSING_SHARE * declared):
             detail = f"it holds {seconds:.1f} s of the {declared:.1f} s it declares"
             raise UndecodableError(SourceReason.TRUNCATED, detail)
@@ -92,7 +92,7 @@ def _read(path: Place, digest: str) -> Probe:
             codec=video.stream.codec_context.name,
             width=width,
             height=height,
-            fps=round(len(times) / seconds, 6),
+            fps=round(len(times) / (seconds - _paused(times)), 6),
             frames=len(times),
             seconds=round(seconds, 6),
             rotation=round(first.frame.rotation / 90) * 90 % 360,
@@ -100,6 +100,15 @@ def _read(path: Place, digest: str) -> Probe:
             transfer=TRANSFERS.get(int(video.stream.codec_context.color_trc or 0), "sdr"),
             variable_rate=has_variable_rate(times),
         )
+
+
+def _usual_gap(times: Sequence[float]) -> float:
+    return sorted(after - before for before, after in pairwise(times))[len(times) // 2]
+
+
+def _paused(times: Sequence[float]) -> float:
+    """Seconds in which nothing was recorded."""
+    return sum(times[leap] - times[leap - 1] for leap in leaps_of(times))
 
 
 def bits_of(frame: av.VideoFrame) -> int:

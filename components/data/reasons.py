@@ -42,6 +42,7 @@ class SourceReason(StrEnum):
     BAD_SIDECAR = "bad_sidecar"  # its sidecar cannot be read, so that its split is not known
     EXACT_DUPLICATE = "exact_duplicate"  # same bytes as a file that sorts before it
     TAKEN_DOWN = "taken_down"  # it, or its licence, is in registry/takedowns.jsonl
+    TOO_FLAT = "too_flat"  # so much wider or taller than the other way that nothing can be measured in it
     CRASHED = "crashed"  # the decoder took its process down
     TIMED_OUT = "timed_out"
 

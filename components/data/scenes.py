@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from components.data.config import Detector, SplitConfig
 from components.data.reasons import SourceReason
 from components.data.transitions import Span, find_dissolves, find_fades, thumb
-from components.data.video import Pixels, UndecodableError, VideoFile, scaled
+from components.data.video import Pixels, UndecodableError, VideoFile, leaps_of, scaled
 from components.data.weights import warn_of_unwatched
 from components.errors import UserError
 from components.storage import Place
@@ -145,10 +145,19 @@ def _spans(starts: Sequence[int], frames: int) -> list[Span]:
 
 
 def _scenes(times: Sequence[float], end: float, spans: Sequence[Span]) -> list[Scene]:
-    return [
-        Scene(tuple(times[first:after]), times[after] if after < len(times) else end)
-        for first, after in spans
-    ]
+    """The shots in seconds; one in which the clock leaps is parted there, and ends when its last frame does."""
+    leaps = leaps_of(times)
+    usual = float(np.median(np.diff(np.array(times)))) if leaps else 0.0
+    if leaps:
+        end = times[-1] + usual  # a mean rate over the interruption says nothing of the last frame
+    scenes = []
+    for first, after in spans:
+        bounds = [first, *(leap for leap in leaps if first < leap < after), after]
+        for begin, stop in pairwise(bounds):
+            after_last = times[stop] if stop < len(times) else end
+            final = times[stop - 1] + usual if stop in leaps else after_last
+            scenes.append(Scene(tuple(times[begin:stop]), final))
+    return scenes
 
 
 def find_spans(looked: Looked, config: SplitConfig) -> list[Span]:

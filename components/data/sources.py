@@ -12,7 +12,10 @@ from components.errors import UserError
 from components.params import place_in
 from components.storage import SCHEME, ObjectPath, Place, files_below, names_below
 
-EXTENSIONS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
+EXTENSIONS = (
+    *(".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"),
+    *(".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv"),
+)
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")  # each is a video of one frame
 
 

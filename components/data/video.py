@@ -20,6 +20,8 @@ from components.storage import ObjectError, ObjectFile, ObjectPath, Place
 TIME_TOLERANCE = 5e-4  # seconds; container clocks round, and no frame is shorter than this
 SEEK_SECONDS = 1.0  # decoding on is cheaper than a seek over a gap shorter than this
 SEEK_MARGINS = (0.0, 1.0, 8.0, float("inf"))  # seconds to step back when a seek lands behind its target
+REWIND_SECONDS = 10.0  # before the first frame: transport streams asked for their start give a later keyframe
+PAUSE_SECONDS, PAUSE_FRAMES = 2.0, 12  # a clock that leaps by more than both: the recording was interrupted
 Pixels = NDArray[np.uint8]
 
 
@@ -75,12 +77,23 @@ class VideoFile:
         if self.stream.duration:
             return float(self.stream.duration * self.time_base)
         alone = len(self.container.streams) == 1  # else the length may be that of the sound
-        return self.container.duration / av.time_base if alone and self.container.duration else 0.0
+        if not alone or not self.container.duration:
+            return 0.0
+        # Matroska counts its length from 0, wherever its first frame is
+        lead = self.start * self.time_base if "matroska" in self.container.format.name else 0.0
+        return float(self.container.duration / av.time_base - max(0.0, lead))
 
     def packet_times(self) -> list[float]:
         """Sorted times of all frames from the packets, without decoding. Reads the whole file."""
-        times: list[float] = []
         self._seek(0.0)
+        times = self._packet_times()
+        if times and times[0] > TIME_TOLERANCE:
+            self._seek(-REWIND_SECONDS)
+            times = self._packet_times()
+        return times
+
+    def _packet_times(self) -> list[float]:
+        times: list[float] = []
         try:
             for packet in self.container.demux(self.stream):
                 if packet.size and not packet.is_discard:
@@ -104,14 +117,15 @@ class VideoFile:
 
         Decodes forward, and seeks only over a gap that holds a keyframe. Raises `UndecodableError`.
         """
+        last = max(start, end - 2 * TIME_TOLERANCE)  # behind it lies no frame that may be shown
         decoded: Iterator[TimedFrame] | None = None
         before: TimedFrame | None = None
         after: TimedFrame | None = None
         for seconds in times:
             if decoded is None or (after is not None and self._has_keyframe(after.seconds, seconds)):
-                decoded = self._frames_around(max(seconds, start))
+                decoded = self._frames_around(min(max(seconds, start), last))
                 before, after = None, next(decoded, None)
-            while after is not None and after.seconds <= max(seconds, start) + TIME_TOLERANCE:
+            while after is not None and after.seconds <= min(max(seconds, start), last) + TIME_TOLERANCE:
                 before, after = after, next(decoded, None)
             inside = [one for one in (before, after) if one is not None and _within(one.seconds, start, end)]
             if not inside:
@@ -123,7 +137,7 @@ class VideoFile:
         """Frames in order, beginning at or before `seconds` (at the first frame if none is before)."""
         for margin in SEEK_MARGINS:
             # containers seek by decoding time, so with reordered frames they may land behind the target
-            self._seek(max(0.0, seconds - margin))
+            self._seek(max(-REWIND_SECONDS, seconds - margin) if margin else seconds)
             decoded = self._decode()
             first = next(decoded, None)
             if first is not None and first.seconds <= seconds + TIME_TOLERANCE:
@@ -195,6 +209,15 @@ def _opened(path: ObjectPath) -> ObjectFile:
 
 def _within(seconds: float, start: float, end: float) -> bool:
     return start - TIME_TOLERANCE <= seconds < end - TIME_TOLERANCE
+
+
+def leaps_of(times: Sequence[float]) -> list[int]:
+    """Indices of frames that come so long after the one before that the recording was interrupted."""
+    gaps = np.diff(np.array(times))
+    if not len(gaps):
+        return []
+    longest = max(PAUSE_SECONDS, PAUSE_FRAMES * float(np.median(gaps)))
+    return [int(index) + 1 for index in np.flatnonzero(gaps > longest)]
 
 
 def scaled(frame: av.VideoFrame, height: int, width: int, *, fast: bool = False) -> Pixels:
