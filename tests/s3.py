@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
@@ -107,7 +107,7 @@ class Proxy:
     broken: int = 0
     _listener: socket.socket = field(default_factory=socket.socket)
 
-    def __enter__(self) -> "Proxy":
+    def __enter__(self) -> Self:
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen(64)
         threading.Thread(target=self._accept, daemon=True).start()
