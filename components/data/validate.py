@@ -240,6 +240,6 @@ def _report(parts: Parts, findings: list[Finding], moved: dict[str, float]) -> R
             "clips": len(frame),
             "train": int((frame["split"] == "train").sum()),
             "validation": int((frame["split"] == "validation").sum()),
-            "sources": len(parts.splits),
+            "sources": parts.sources,
         },
     )
