@@ -31,6 +31,9 @@ Out = TypeVar("Out")
 Token = TypeVar("Token")
 VERSION_DIGITS = 16  # of the version's digest, in hex
 CHECK_DIGITS = 8  # of a line's checksum, in hex
+# a record begins with its key and its outcome; within a string of JSON there is no quote that is not escaped
+KEY, OUTCOME = b'{"key":"', b'","outcome":"'
+FINE = OUTCOME + Outcome.OK.encode() + b'"'
 
 
 def _same(value: Any) -> Any:
@@ -150,7 +153,7 @@ class Items(Generic[Out]):
         first = self._own.tell() + CHECK_DIGITS + 1
         self._own.write(b"%08x %s\n" % (zlib.crc32(text), text))
         self._own.flush()
-        self._keep(key, ItemPlace(len(self._files) - 1, first, len(text)), record)
+        self._keep(text, ItemPlace(len(self._files) - 1, first, len(text)), former=False)
 
     def _index(self, file: int) -> None:
         """Where the whole lines of a file are; a run that was killed may have left half of one."""
@@ -158,17 +161,21 @@ class Items(Generic[Out]):
         for line in self._files[file]:
             text = line[CHECK_DIGITS + 1 : -1]
             if line.endswith(b"\n") and line[:CHECK_DIGITS] == b"%08x" % zlib.crc32(text):
-                record = json.loads(text)
-                place = ItemPlace(file, position + CHECK_DIGITS + 1, len(text))
-                if record["reason"] != SourceReason.UNREACHABLE:  # which another run may get
-                    self._keep(record["key"], place, record)
+                self._keep(text, ItemPlace(file, position + CHECK_DIGITS + 1, len(text)), former=True)
             position += len(line)
 
-    def _keep(self, key: str, place: ItemPlace, record: Mapping[str, Any]) -> None:
-        self._places.add(key, place)
+    def _keep(self, text: bytes, place: ItemPlace, *, former: bool) -> None:
+        """Remember where a record is. Of most of them nothing but the key is read, since there may be millions."""
+        outcome = text.index(OUTCOME)
+        key = json.loads(text[len(KEY) - 1 : outcome + 1])
         self._late.pop(key, None)
-        if record["outcome"] == Outcome.TIMED_OUT:
-            self._late[key] = record["item_seconds"]
+        if not text.startswith(FINE, outcome):
+            record = json.loads(text)
+            if former and record["reason"] == SourceReason.UNREACHABLE:  # which another run may get
+                return
+            if record["outcome"] == Outcome.TIMED_OUT:
+                self._late[key] = record["item_seconds"]
+        self._places.add(key, place)
 
     def _new_file(self) -> BinaryIO:
         """The next free name, also when another run takes one at the same time."""
