@@ -5,6 +5,7 @@ machine) and repeats requests that fail with growing pauses. It does not repeat 
 its messages do not name the bucket: both are done here.
 """
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,10 @@ from components.errors import UserError
 ATTEMPTS = 6  # of a request, the first included
 FIRST_PAUSE = 0.25  # seconds; doubles with every attempt
 LONGEST_PAUSE = 20.0
-CONNECT_SECONDS, READ_SECONDS = 10, 60
+CONNECT_SECONDS, READ_SECONDS = (
+    10,
+    20,
+)  # of silence; less than `runtime.item_seconds`, so that another attempt fits
 CONNECTIONS = 64
 CHUNK_BYTES = 1 << 18
 SETTINGS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or a role of this machine"
@@ -51,7 +55,7 @@ class ObjectError(OSError):
     """One object could not be read or written, after all attempts; others may be fine."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What the store says of an object. Another content has another ETag."""
 
@@ -68,6 +72,9 @@ def client(attempts: int = ATTEMPTS) -> Any:
         from botocore.exceptions import BotoCoreError
     except ImportError:
         raise UserError("s3:// needs boto3: `pip install 'reelforge[cluster]'`") from None
+    logging.getLogger("botocore").setLevel(
+        logging.WARNING
+    )  # else each process says where it found its settings
     settings = Config(
         retries={"mode": "standard", "total_max_attempts": attempts},
         connect_timeout=CONNECT_SECONDS,

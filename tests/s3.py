@@ -13,6 +13,7 @@ from urllib.request import Request, urlopen
 from components import object_store
 
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
+SLOW_DOWN = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n"
 UNSET = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_ENDPOINT_URL_S3")
 
 
@@ -101,6 +102,7 @@ class Proxy:
 
     target: str
     breaks: Callable[[bytes], int | None] = lambda _request: None
+    refuses: int = 0  # requests for content that are answered by 503, before any is passed on
     upload_pause: float = 0.0  # seconds before each piece that a client sends
     received: int = 0  # bytes from the server
     sent: int = 0  # bytes to the server
@@ -151,10 +153,19 @@ class Proxy:
             while piece := ours.recv(1 << 16):
                 if piece.startswith((b"GET ", b"HEAD ", b"PUT ", b"POST ")):
                     left[0] = self.breaks(piece)
+                if self.refuses and is_for_content(piece):
+                    self.refuses -= 1
+                    ours.sendall(SLOW_DOWN)
+                    continue
                 self.sent += len(piece)
                 threading.Event().wait(self.upload_pause)
                 theirs.sendall(piece)
             theirs.shutdown(socket.SHUT_WR)
+
+
+def is_for_content(request: bytes) -> bool:
+    """True for a request for the bytes of an object."""
+    return request.startswith(b"GET ") and b"\r\nrange:" in request.lower()
 
 
 def first(count: int, after: int) -> Callable[[bytes], int | None]:
@@ -162,7 +173,7 @@ def first(count: int, after: int) -> Callable[[bytes], int | None]:
     lock, seen = threading.Lock(), [0]
 
     def breaks(request: bytes) -> int | None:
-        if not (request.startswith(b"GET ") and b"\r\nrange:" in request.lower()):
+        if not is_for_content(request):
             return None
         with lock:
             seen[0] += 1

@@ -124,6 +124,14 @@ def test_an_answer_that_breaks_off_is_continued(remote, s3_server, monkeypatch, 
         assert proxy.received < 1.3 * len(content)  # what had arrived is not fetched again
 
 
+def test_a_busy_store_is_asked_again(remote, s3_server, monkeypatch):
+    put(remote / "film.mp4", b"frames")
+    with s3.Proxy(s3_server, refuses=2) as proxy:
+        s3.use(proxy.url, monkeypatch)
+        assert (remote / "film.mp4").open("rb").read() == b"frames"
+        assert proxy.refuses == 0
+
+
 def test_an_object_that_always_breaks_off_is_given_up_and_named(remote, s3_server, monkeypatch, quick):
     put(remote / "film.mp4", bytes(MEGABYTE))
     with s3.Proxy(s3_server, s3.first(10**6, after=1000)) as proxy:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from components.data.pool import Limits, RejectedError, run_pool
+from components.errors import UserError
 
 
 def work(item):
@@ -24,6 +25,8 @@ def work(item):
         raise RejectedError("bad_item", "it says so itself")
     if item == "defect":
         raise KeyError("a defect of ours")
+    if item == "refuse":
+        raise UserError("the credentials have expired")
     if item == "slow":
         time.sleep(0.3)
         return "slow"

@@ -11,6 +11,7 @@ import pytest
 from pool_work import process_of, work
 
 from components.data.pool import Limits, Outcome, Result, reason_counts, run_pool
+from components.errors import UserError
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -48,6 +49,11 @@ def test_a_defect_stops_the_pool_and_shows_the_traceback_of_the_worker():
     with pytest.raises(RuntimeError, match="a defect of ours") as error:
         run_pool(work, [1, "defect", 2], LIMITS, title="test")
     assert "pool_work.py" in str(error.value)
+
+
+def test_what_no_item_can_do_without_ends_the_run_with_one_sentence():
+    with pytest.raises(UserError, match=r"^the credentials have expired$"):
+        run_pool(work, [1, "refuse", 2], LIMITS, title="test")
 
 
 def test_workers_are_other_processes_and_are_gone_afterwards():
