@@ -118,6 +118,22 @@ class ScoreConfig(Section):
         return self
 
 
+class SelectionConfig(Section):
+    """Thresholds beside those of the filter, for clips that one training stage is to see; null: no such threshold."""
+
+    min_motion: NonNegativeFloat | None = None
+    min_sharpness: NonNegativeFloat | None = None
+    max_text_share: float | None = Field(default=None, ge=0, le=1)
+    min_brightness: float | None = Field(default=None, ge=0, le=1)
+    max_brightness: float | None = Field(default=None, ge=0, le=1)
+    max_motion: PositiveFloat | None = None
+    max_black_share: float | None = Field(default=None, ge=0, le=1)
+    max_frozen_share: float | None = Field(default=None, ge=0, le=1)
+    min_aesthetic: float | None = None
+    min_match: float | None = None
+    min_side: PositiveInt | None = None
+
+
 class FilterConfig(Section):
     """Thresholds over stored scores. A score that was not computed is not filtered."""
 
@@ -131,6 +147,9 @@ class FilterConfig(Section):
     max_frozen_share: float | None = Field(default=None, ge=0, le=1)
     min_aesthetic: float | None = None  # LAION scale: 4.5 fair, 5.5 good, 6.5 high
     min_match: float | None = None  # cosine of frame and caption
+    min_side: PositiveInt | None = None  # pixels of the shorter side
+    # named subsets of what passes, in the column `selections`
+    selections: dict[str, SelectionConfig] = Field(default_factory=dict)
     max_rejected_share: float = Field(ge=0, le=1)
 
 

@@ -17,6 +17,7 @@ class RejectReason(StrEnum):
     FROZEN = "frozen"  # too many frames that repeat the one before
     UNAESTHETIC = "unaesthetic"
     CAPTION_MISMATCH = "caption_mismatch"  # the caption does not describe the picture
+    TOO_SMALL = "too_small"  # fewer pixels than `filter.min_side`
     UNSCORED = "unscored"  # the clip could not be read for a score that is filtered on
     TAKEN_DOWN = "taken_down"  # it is in registry/takedowns.jsonl
 
