@@ -116,7 +116,7 @@ def members_of(
     members: dict[Bucket, list[Clip]] = {bucket: [] for bucket in buckets_of(config.buckets)}
     unserved = {}
     for clip in clips:
-        frames = available_frames(clip.end_seconds - clip.start_seconds, config.fps)
+        frames = available_frames(clip.end_seconds - clip.start_seconds, config.fps, clip.frames)
         assignment = assign(clip.height, clip.width, frames, config.buckets)
         for bucket in assignment.buckets:
             members[bucket].append(clip)

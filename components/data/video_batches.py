@@ -73,7 +73,7 @@ class VideoStore:
     def _assigned(self) -> dict[str, Rows]:
         members: dict[str, list[int]] = {family.name: [] for family in self.manifest.families}
         for index, clip in enumerate(self.clips):
-            frames = available_frames(clip.end_seconds - clip.start_seconds, self.config.fps)
+            frames = available_frames(clip.end_seconds - clip.start_seconds, self.config.fps, clip.frames)
             for bucket in assign(clip.height, clip.width, frames, self.config.buckets).buckets:
                 members[f"{bucket.resolution} {bucket.key}"].append(index)
         return {name: self._as_rows(np.array(found, dtype=np.int64)) for name, found in members.items()}
@@ -104,8 +104,8 @@ class Draw:
 def draw_of(clip: Clip, bucket: Bucket, config: EncodeConfig, key: Sequence[int]) -> Draw:
     """A function of the key: (seed, position, place in the batch, try)."""
     generator = np.random.default_rng(list(key))
-    room = available_frames(clip.end_seconds - clip.start_seconds, config.fps) - bucket.frames
-    first = int(generator.integers(room + 1))
+    frames = available_frames(clip.end_seconds - clip.start_seconds, config.fps, clip.frames)
+    first = int(generator.integers(frames - bucket.frames + 1))
     crop = (float(generator.random()), float(generator.random()))
     mirror = bool(generator.random() < 0.5) and config.flips and may_be_mirrored(clip.caption)
     return Draw(first, crop, mirror)

@@ -60,6 +60,7 @@ def read_windows(request: WindowRequest) -> Windows:
         fps=request.fps,
         height=bucket.height,
         width=bucket.width,
+        max_frames=1 if clip.frames == 1 else None,  # a picture, however long it is shown
     )
     starts = window_starts(len(whole), bucket.frames, request.windows)
     if request.first is not None:

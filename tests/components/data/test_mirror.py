@@ -6,9 +6,14 @@ from encode_workspace import config, make_workspace, paths_of
 from components.artifacts import read_json
 from components.data import encode
 from components.data.clips import read_clips
+from components.data.config import BatchesConfig
+from components.data.forecast import Request, forecast
+from components.data.forecast import read_clips as read_training_clips
 from components.data.frames import read_frames
 from components.data.latents import LatentStore
+from components.data.loader import LatentBatches
 from components.data.mirror import MIRRORED, PLAIN, VARIANTS, may_be_mirrored, mirrored
+from components.data.video_batches import VideoBatches
 from models.autoencoders import load_autoencoder
 
 
@@ -97,6 +102,22 @@ def test_only_allowed_captions_have_a_mirrored_sample_beside_each_plain_one(root
     named = {name for name, caption in captions.items() if {"left", "right"} & set(caption.split())}
     assert {name for name, *_ in allowed} == set(captions) - named
     assert len(named) == 3
+
+
+@pytest.mark.parametrize("source", ["latents", "videos"])
+def test_the_forecast_counts_mirrored_samples_as_training_will_draw_them(root, source):
+    wanted = BatchesConfig(buckets={"32px": {9: (0.7, 2)}}, seed=1, small_bucket="repeat", source=source)
+    opened = VideoBatches if source == "videos" else LatentBatches
+    batches = opened(paths_of(root).output("latents"), root=root, config=wanted)
+    request = Request("train@stage1", wanted, config(flips=True, frames=(9,)))
+    found = forecast(read_training_clips(root, captions=True), request)
+    drawn = {
+        (f.resolution, f.frames, f.aspect): s.kept
+        for f, s in zip(batches.families, batches.schedule.streams, strict=True)
+    }
+    assert {(row.resolution, row.frames, row.aspect): row.kept for row in found.rows} == drawn
+    assert found.batches == batches.schedule.batches_before(1)
+    assert sum(row.offered for row in found.rows) == (4 if source == "videos" else 4 * 2 + 2 * 2)
 
 
 def test_pictures_show_every_bucket_as_the_store_holds_it_and_are_the_same_bytes_again(root):
