@@ -11,8 +11,8 @@ from components.artifacts import read_json
 from components.data import store
 from components.data.latents import LatentManifest, LatentStore
 from components.errors import UserError
-from components.params import Params
-from flows.preflight import check_sources
+from components.params import Params, place_in
+from flows.preflight import check_sources, check_videos
 from tests import s3
 from tests.tiny_parts import tiny_codec, tiny_text
 from tests.workspace import call, make_workspace
@@ -151,6 +151,26 @@ def test_wrong_credentials_and_missing_buckets_are_said_before_work_starts(remot
     lost = make_root(remote.parent / "lost", **FEW, runtime__store="s3://no-such-bucket/team")
     with pytest.raises(UserError, match="there is no bucket `no-such-bucket`"):
         check_sources(lost, Params.load(lost / "params.yaml"))
+
+
+def test_a_prefix_is_refused_until_one_of_its_videos_can_be_read(local, remote, bucket, s3_server):
+    config = Params.load(remote / "params.yaml").ingest
+    client, films = s3.client(s3_server), place_in(remote, f"s3://{bucket}/films")
+    with pytest.raises(UserError, match="there is no video in s3://"):
+        check_videos(films, config, remote)
+    client.put_object(Bucket=bucket, Key="films/a/broken.mp4", Body=b"no video")
+    with pytest.raises(UserError, match=r"none of the 1 videos in s3://.*broken\.mp4"):
+        check_videos(films, config, remote)
+    good = next(path for path in sorted(local.videos.glob("*.mp4")) if path.stem not in _damaged(local))
+    client.put_object(Bucket=bucket, Key="films/b/good.mp4", Body=good.read_bytes())
+    check_videos(films, config, remote)
+
+
+def _damaged(local):
+    rows = store.read(
+        local.root, local.root / "artifacts/clips/ingest.json", ["source", "reasons"]
+    ).to_pylist()
+    return {row["source"].removesuffix(".mp4") for row in rows if row["reasons"]}
 
 
 @pytest.mark.slow
