@@ -29,6 +29,7 @@ class FootageConfig(Section):
     dark_files: NonNegativeInt = 0  # night: cuts between scenes that are nearly black
     black_files: NonNegativeInt = 0  # black pictures between the scenes, behind hard cuts
     near_duplicate_files: NonNegativeInt = 0  # another file again, encoded anew and a little brighter
+    duplicate_files: NonNegativeInt = 0  # another file again, byte by byte
     corrupted_files: NonNegativeInt = 0  # bytes in the middle overwritten
     transition_seconds: PositiveFloat = 0.5  # of a fade, a dissolve, a whip pan
     validation_share: float = Field(ge=0, lt=1)

@@ -76,7 +76,8 @@ def run(config: FilterConfig, paths: StagePaths) -> Report:
     ids = store.read(paths.root, source, ["clip_id"])["clip_id"]
     added = pa.table({"clip_id": ids, "reasons": reason_lists(marks, rules)})
     if config.selections:
-        chosen = select(paths.root, source, scores, config, ~marks.any(axis=1))
+        passed: Marks = np.logical_not(marks.any(axis=1))
+        chosen = select(paths.root, source, scores, config, passed)
         report.counts.update({f"selected_{name}": int(each.sum()) for name, each in chosen.items()})
         added = added.append_column("selections", name_lists(np.column_stack([*chosen.values()]), [*chosen]))
     store.add_columns(paths.root, source, added, STAGE).write(paths.output("clips"))

@@ -143,6 +143,7 @@ def _special(config: FootageConfig) -> dict[Kind, int]:
         Kind.DARK: config.dark_files,
         Kind.BLACK: config.black_files,
         Kind.NEAR_DUPLICATE: config.near_duplicate_files,
+        Kind.DUPLICATE: config.duplicate_files,
         Kind.CORRUPTED: config.corrupted_files,
     }
 
@@ -176,9 +177,10 @@ def plan_files(config: FootageConfig) -> list[FilePlan]:
 
 
 def _with_copies(plans: Sequence[FilePlan]) -> list[FilePlan]:
-    """The plans, in which each near-duplicate shows the scenes of a plain training file."""
+    """The plans, in which each duplicate and near-duplicate shows the scenes of a plain training file."""
     plain = cycle(plan for plan in plans if plan.split == "train" and plan.kind is Kind.PLAIN)
-    return [_copy(plan, next(plain)) if plan.kind is Kind.NEAR_DUPLICATE else plan for plan in plans]
+    copies = (Kind.NEAR_DUPLICATE, Kind.DUPLICATE)
+    return [_copy(plan, next(plain)) if plan.kind in copies else plan for plan in plans]
 
 
 def _copy(plan: FilePlan, original: FilePlan) -> FilePlan:
