@@ -102,7 +102,7 @@ class ShardReader:
         Raises `ContractError` where a file is too short.
         """
         row_bytes = dtype.itemsize * math.prod(shape)
-        memory = memoryview(self._buffer(len(places) * row_bytes))
+        memory = self._buffer(len(places) * row_bytes).data
         targets = [memory[start : start + row_bytes] for start in range(0, len(memory), row_bytes)]
         if isinstance(self.store, Path):
             for (file, offset), target in zip(places, targets, strict=True):

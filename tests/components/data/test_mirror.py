@@ -7,6 +7,7 @@ from components.artifacts import read_json
 from components.data import encode
 from components.data.clips import read_clips
 from components.data.config import BatchesConfig
+from components.data.dossier import latents_of
 from components.data.forecast import Request, forecast
 from components.data.forecast import read_clips as read_training_clips
 from components.data.frames import read_frames
@@ -118,6 +119,16 @@ def test_the_forecast_counts_mirrored_samples_as_training_will_draw_them(root, s
     assert {(row.resolution, row.frames, row.aspect): row.kept for row in found.rows} == drawn
     assert found.batches == batches.schedule.batches_before(1)
     assert sum(row.offered for row in found.rows) == (4 if source == "videos" else 4 * 2 + 2 * 2)
+
+
+def test_the_latents_of_a_clip_are_found_through_the_table(root):
+    store = LatentStore(paths_of(root).output("latents"), root=root)
+    clip = f"{2:016x}"
+    found = list(latents_of(root, {clip}))
+    rows = {family.name: store.rows(family).clip_ids().count(clip) for family in store.manifest.families}
+    assert {one.family.split(" ", 1)[1]: one.rows for one in found} == {n: c for n, c in rows.items() if c}
+    assert {one.file for one in found} <= {shard.file for shard in store.manifest.shards}
+    assert list(latents_of(root, {"f" * 16})) == []
 
 
 def test_pictures_show_every_bucket_as_the_store_holds_it_and_are_the_same_bytes_again(root):
