@@ -17,6 +17,7 @@ from components.data import encode, encode_plan
 from tests.tiny_clips import SCENES
 
 ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.slow  # each process loads torch and starts the processes that decode
 
 
 @pytest.fixture(scope="module")
