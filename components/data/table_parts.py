@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 NONE: Fingerprints = np.array([], dtype=np.uint64)
 PART_ROWS = 200_000  # clips in memory at a time with all their columns
-WHOLE = ("clip_id", "own_caption", *NUMBERS, *NAMES)
+WHOLE = ("own_caption", *NUMBERS, *NAMES)
 
 
 @dataclass(frozen=True)
@@ -29,31 +29,53 @@ class Parts:
     whole: "pd.DataFrame"
     sources: int
     leaking: Fingerprints  # of the digests of sources whose clips are in more than one split
+    repeated: Fingerprints  # of ids that come more than once
 
     @classmethod
     def read(cls, root: Path, manifest: Path) -> "Parts":
         """Look at every row once."""
         import pandas as pd
 
-        text = pd.ArrowDtype(pa.string())  # 20 bytes a clip, where a Python string takes 70
-        kinds = dict.fromkeys(NUMBERS, "float32") | dict.fromkeys(("clip_id", *NAMES), text)
+        kinds = dict.fromkeys(NUMBERS, "float32") | dict.fromkeys(NAMES, "category")
         kinds |= {"seconds": "float64"}  # which are summed
         slim: list[pd.DataFrame] = []
         pairs: list[pd.DataFrame] = []
+        ids: list[Fingerprints] = []
         for table in _tables(root, manifest):
-            frame = frame_of(table, leaking=NONE)
+            frame = frame_of(table, leaking=NONE, repeated=NONE)
+            ids.append(fingerprints(frame["clip_id"]))
             pairs.append(_splits_of_sources(frame))
             slim.append(frame[list(WHOLE)].astype(kinds))
-        whole = pd.concat(slim, ignore_index=True) if slim else frame_of(_empty(root, manifest))[list(WHOLE)]
-        for name in NAMES:
-            whole[name] = whole[name].astype("category")
         sources, leaking = _leaks(pairs)
-        return cls(root, manifest, whole, sources, leaking)
+        whole = _joined(slim) if slim else frame_of(_empty(root, manifest))[list(WHOLE)].astype(kinds)
+        return cls(root, manifest, whole, sources, leaking, _repeated(ids))
 
     def frames(self) -> Iterator["pd.DataFrame"]:
         """All columns, part by part."""
         for table in _tables(self.root, self.manifest):
-            yield frame_of(table, self.leaking)
+            yield frame_of(table, self.leaking, self.repeated)
+
+
+def _joined(parts: "list[pd.DataFrame]") -> "pd.DataFrame":
+    """All rows of the parts, which are used up column by column: never more than one column is there twice."""
+    import pandas as pd
+    from pandas.api.types import union_categoricals
+
+    columns: dict[str, Any] = {}
+    for name in WHOLE:
+        pieces = [part.pop(name) for part in parts]
+        names = name in NAMES
+        columns[name] = union_categoricals(pieces, sort_categories=True) if names else np.concatenate(pieces)
+    return pd.DataFrame(columns, copy=False)
+
+
+def _repeated(ids: Sequence[Fingerprints]) -> Fingerprints:
+    """Those that come more than once."""
+    if not ids:
+        return NONE
+    every = np.concatenate(ids)
+    every.sort()
+    return np.unique(every[1:][every[1:] == every[:-1]])
 
 
 def _splits_of_sources(frame: "pd.DataFrame") -> "pd.DataFrame":
