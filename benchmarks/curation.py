@@ -127,6 +127,22 @@ def timed(work: Callable[[list[Path], int], int], paths: list[Path], workers: in
     return clips, time.perf_counter() - started
 
 
+def processor_seconds(paths: list[Path]) -> tuple[float, float]:
+    """CPU seconds of the work alone, in this process: ours and the peer's, without the start of workers."""
+    seconds = []
+    for work in (own_file, peer_file):
+        started = time.process_time()
+        for path in paths:
+            work(path)
+        seconds.append(time.process_time() - started)
+    return seconds[0], seconds[1]
+
+
+def own_file(path: Path) -> None:
+    for piece in pieces_of(path):
+        score_clip(Job(path, piece.start, piece.end, 24.0, PARAMS.score))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -135,6 +151,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--files", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--cpu", action="store_true", help="CPU seconds in one process: for a few short files"
+    )
     arguments = parser.parse_args()
     try:
         import scenedetect
@@ -147,6 +166,11 @@ def main() -> None:
         if arguments.folder is None:
             make_footage(folder, arguments.files)
         paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        if arguments.cpu:
+            processor_seconds(paths[:1])  # imports
+            own, other = processor_seconds(paths)
+            print(f"{len(paths)} files  CPU {own:.2f} s, peer {other:.2f} s  ratio {other / own:.2f} (aim 3)")
+            return
         print(f"{len(paths)} files, {arguments.workers} processes, PySceneDetect {scenedetect.__version__}")
         rounds = [
             [timed(work, paths, arguments.workers) for work in (ours, peer)] for _ in range(arguments.rounds)

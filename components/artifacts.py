@@ -10,11 +10,12 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from components.errors import ContractError
+from components.errors import ContractError, UserError
+from components.storage import Place, listed
 
 CHUNK_BYTES = 1 << 20
 
@@ -24,18 +25,28 @@ class StagePaths:
     """What one stage may read and write, by name. Relative paths in the stage table are resolved against `root`."""
 
     root: Path
-    inputs: Mapping[str, Path]
+    inputs: Mapping[str, Place]  # those that a parameter names may be `s3://`
     outputs: Mapping[str, Path]
     checkpoints: Path  # resumable state of this stage; not tracked, removed when the stage has finished
 
     def input(self, name: str) -> Path:
         """Path of a declared input. Raises `ContractError` if it has not been made yet."""
         path = self.inputs[name]
+        if not isinstance(path, Path):
+            raise UserError(f"{path} must be a local file or folder: `{name}` is not read from s3://")
         if not path.exists():
             raise ContractError(
                 f"{path} is missing: an earlier stage makes it; run `reelforge run` or `dvc repro`"
             )
         return path
+
+    def place(self, name: str) -> Place:
+        """As `input`, for what may lie in an object store; such a place is looked at by those who read it."""
+        return self.input(name) if isinstance(self.inputs[name], Path) else self.inputs[name]
+
+    def listed(self, name: str) -> "StagePaths":
+        """The same paths, the input of that name listed once where it lies in an object store."""
+        return replace(self, inputs={**self.inputs, name: listed(self.inputs[name])})
 
     def output(self, name: str) -> Path:
         """Path of a declared output; its parent folder exists afterwards."""

@@ -1,14 +1,24 @@
 """`params.yaml` and the recipes: one schema, one field per stage."""
 
 import difflib
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 
 from components.adaptation.config import AdaptConfig
 from components.autoencoder.config import AutoencoderConfig
+from components.block_cache import BlockCache
 from components.config import HIDDEN_TAG, Section
 from components.data.config import (
     CaptionConfig,
@@ -21,11 +31,17 @@ from components.data.config import (
     SplitConfig,
     ValidateConfig,
 )
+from components.data.outcomes import Limits
 from components.denoiser.config import PixArtConfig, TrainConfig
 from components.errors import ParamsError
 from components.evaluation.config import EvaluateConfig, ExtractorConfig
 from components.registry.config import GateConfig
+from components.storage import Place, place_of
 from components.text.config import TextEncoderConfig
+
+GIGABYTE = 1e9
+# work that is done item by item, in workers
+Pool = Literal["footage", "ingest", "split", "score", "caption", "dedup", "encode", "evaluate", "report"]
 
 
 class EncodeFamilies(Section):
@@ -38,6 +54,13 @@ class RuntimeConfig(Section):
 
     workers: PositiveInt = 2  # processes that read videos
     item_seconds: PositiveFloat = 60  # a file that takes longer is named and left out
+    cluster: str | None = None  # of Ray: ray://HOST:10001, HOST:6379 or auto; null is this machine
+    concurrency: dict[Pool, PositiveInt] = Field(default={})  # workers of a stage, where not `workers`
+    gpus: dict[Pool, NonNegativeFloat] = Field(
+        default={}
+    )  # of each worker of a stage on the cluster; 0.25 is a quarter
+    cluster_seconds: PositiveFloat = 60  # for the first worker there to start
+    encode_workers: PositiveInt = 1  # processes that encode, each with a GPU of its own where there are some
     retries: int = 1  # of a stage that failed, in the flows
     caption_endpoint: str | None = (
         None  # of `caption.vision`: an OpenAI-compatible server, http://host:8000/v1
@@ -45,8 +68,29 @@ class RuntimeConfig(Section):
     caption_requests: PositiveInt = 8  # that are under way at a time
     caption_seconds: PositiveFloat = 120  # that one may take
     caption_retries: NonNegativeInt = 5  # of one that failed, with growing pauses
+    store: str = "store"  # where tables and latents lie: a folder, or s3://bucket/prefix
+    cache: str = "store/cache"  # local folder for what was fetched from s3://
+    cache_gb: PositiveFloat = 20  # that it may hold
     stage_hours: PositiveFloat = 24  # time limit of a stage in the flows
     min_free_gb: PositiveFloat = 3  # disk a run needs before it starts
+
+    def limits(self, pool: Pool) -> Limits:
+        """Workers of a stage: how many, where, and how long one item may take them."""
+        return Limits(
+            self.concurrency.get(pool, self.workers),
+            self.item_seconds,
+            self.cluster,
+            self.gpus.get(pool, 0.0),
+            self.cluster_seconds,
+        )
+
+    def block_cache(self, root: Path) -> BlockCache:
+        """The cache of what is fetched from `s3://`."""
+        return BlockCache((root / self.cache).resolve(), int(self.cache_gb * GIGABYTE))
+
+    def store_place(self, root: Path) -> Place:
+        """The folder or prefix that tables and latents lie below."""
+        return place_of(self.store, root, self.block_cache(root))
 
 
 class Params(Section):
@@ -94,6 +138,29 @@ class Params(Section):
         for key in dotted.split("."):
             node = getattr(node, key)
         return node
+
+
+def runtime_of(root: Path) -> RuntimeConfig:
+    """How the workspace is run; the defaults where it has no parameters. Raises `ParamsError`."""
+    path = root / "params.yaml"
+    if not path.is_file():
+        return RuntimeConfig()
+    return _runtime_in(path.resolve(), path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _runtime_in(path: Path, _changed: int) -> RuntimeConfig:
+    return Params.load(path).runtime
+
+
+def place_in(root: Path, uri: str) -> Place:
+    """Where a parameter says that something lies: a path relative to the workspace, or `s3://`."""
+    return place_of(uri, root, runtime_of(root).block_cache(root))
+
+
+def store_of(root: Path) -> Place:
+    """Where the tables and latents of a workspace lie: `runtime.store`. Raises `ParamsError`."""
+    return runtime_of(root).store_place(root)
 
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -14,6 +14,8 @@ from typing import Any
 import psutil
 import yaml
 
+from components.storage import Place
+
 GIT_SECONDS = 10
 GIGABYTE = 1e9
 
@@ -61,8 +63,14 @@ def _digests(entry: dict[str, Any], kind: str) -> dict[str, str]:
     return {item["path"]: f"md5:{item['md5']}" for item in entry.get(kind, []) if "md5" in item}
 
 
-def locked_digest(root: Path, path: Path) -> str | None:
-    """Digest that DVC recorded when a stage wrote `path`; None for a file that no stage wrote through DVC."""
+def locked_digest(root: Path, path: Place) -> str | None:
+    """Digest that DVC recorded when a stage wrote `path`; None for a file that no stage wrote through DVC.
+
+    Of what lies in an object store it is that of the listing, when a stage last read it.
+    """
+    if not isinstance(path, Path):
+        read = (stage.reads for stage in locked_stages(root).values())
+        return next((known[str(path)] for known in read if str(path) in known), None)
     relative = os.path.relpath(path, root)
     for stage in locked_stages(root).values():
         if relative in stage.writes:

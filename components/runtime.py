@@ -101,6 +101,15 @@ def compute_device() -> "torch.device":
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def worker_device(index: int) -> "torch.device":
+    """The device of the process of that number: GPUs are taken in turn; the CPU where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", index % torch.cuda.device_count())
+
+
 @cache
 def has_matrix_units() -> bool:
     """True with a GPU, or a CPU with AMX; AVX512 multiplies bf16 too, at about half that speed."""
@@ -145,6 +154,12 @@ def quiet_prefect() -> None:
     """Prefect's own log lines are for workers; the command line draws its own. A level that is set stays."""
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
+
+
+def quiet_ray() -> None:
+    """Ray says nothing about us to its makers, and nothing to the terminal that is no error."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as it will be: a warning less
 
 
 def describe_machine() -> list[str]:

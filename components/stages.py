@@ -14,6 +14,7 @@ from components.artifacts import StagePaths
 from components.errors import UserError
 from components.params import Params
 from components.report import Report
+from components.storage import check_writable, place_of
 
 StageRun = Callable[[Any, StagePaths], Report]
 
@@ -37,9 +38,10 @@ class Stage:
         return cast(StageRun, import_module(self.module).run)
 
     def paths(self, root: Path, params: Params) -> StagePaths:
+        cache = params.runtime.block_cache(root)
         return StagePaths(
             root=root,
-            inputs={name: root / fill(path, params) for name, path in self.inputs.items()},
+            inputs={name: place_of(fill(path, params), root, cache) for name, path in self.inputs.items()},
             outputs={name: root / path for name, path in self.outputs.items()},
             checkpoints=root / "checkpoints" / self.name,
         )
@@ -53,9 +55,11 @@ def fill(path: str, params: Params) -> str:
 CLIPS = "artifacts/clips"
 AUTOENCODER = "artifacts/autoencoder"
 LATENTS = "artifacts/latents"
+LATENT_PICTURES = "artifacts/latent_pictures"
 ADAPT = "artifacts/adapt"
 TRAIN = "artifacts/train"
 VIDEOS = {"videos": "{ingest.videos}"}
+WEIGHTS = {"weights": "weights/curation"}
 TAKEDOWNS = {"takedowns": "registry/takedowns.jsonl"}
 
 
@@ -100,7 +104,7 @@ def _encode(family: str, autoencoder: str) -> Stage:
         "autoencoder": f"{AUTOENCODER}/{autoencoder}",
         "text": "artifacts/text_encoder",
     }
-    outputs = {"latents": f"{LATENTS}/{family}.json"}
+    outputs = {"latents": f"{LATENTS}/{family}.json", "pictures": f"{LATENT_PICTURES}/{family}"}
     return Stage(
         f"encode@{family}", "autoencoder", "components.data.encode", f"encode.{family}", inputs, outputs
     )
@@ -133,10 +137,10 @@ TRAIN_STAGES = {
 _ROWS = (
     Stage("footage", "data", "components.data.footage", "footage", {}, {"videos": "data/footage"}),
     Stage("ingest", "data", "components.data.ingest", "ingest", {**VIDEOS, **TAKEDOWNS}, _clips("ingest")),
-    _data("split", "split", "ingest", VIDEOS),
-    _data("score", "score", "split", VIDEOS),
+    _data("split", "split", "ingest", {**VIDEOS, **WEIGHTS}),
+    _data("score", "score", "split", {**VIDEOS, **WEIGHTS}),
     _data("filter", "filter", "score", TAKEDOWNS),
-    _data("caption", "caption", "filter", {"captions": "{caption.source}"}),
+    _data("caption", "caption", "filter", {"captions": "{caption.source}", **VIDEOS, **WEIGHTS}),
     _data("dedup", "dedup", "caption", VIDEOS),
     Stage(
         "validate",
@@ -258,6 +262,7 @@ def execute(name: str, root: Path = Path()) -> Report:
     params = Params.load(root / "params.yaml")
     config = params.section(stage.section)
     paths = stage.paths(root, params)
+    check_writable(params.runtime.store_place(root))
     with stage_run(stage, params, paths) as tracked:
         report = stage.load()(config, paths)
         report.write(root / stage.report)

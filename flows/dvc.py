@@ -17,6 +17,7 @@ from components.errors import UserError
 from components.params import Params
 from components.runtime import stage_environment
 from components.stages import STAGES
+from components.storage import Place
 
 KEPT_LINES = 200  # of a stage's output, for the error message
 STOP_SECONDS = 60  # what an interrupted stage gets to write its checkpoint
@@ -66,8 +67,11 @@ def descendants(names: set[str], root: Path, params: Params) -> set[str]:
     return found
 
 
-def _within(path: Path, folders: list[Path]) -> bool:
-    return any(path == folder or folder in path.parents or path in folder.parents for folder in folders)
+def _within(path: Place, folders: list[Path]) -> bool:
+    """No stage writes to the object store that videos come from."""
+    return isinstance(path, Path) and any(
+        path == folder or folder in path.parents or path in folder.parents for folder in folders
+    )
 
 
 def reproduce(

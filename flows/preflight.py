@@ -2,13 +2,21 @@
 
 import shutil
 import socket
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components.data.config import IngestConfig
 from components.errors import UserError
-from components.params import Params
+from components.params import Params, place_in, store_of
+from components.storage import Place, check_readable, check_writable, listed
+
+if TYPE_CHECKING:
+    from components.data.sources import Source
 
 GIGABYTE = 1e9
+LOOKED_AT = 20  # videos of a bucket, until one of them can be read
 
 
 def check_workspace(root: Path) -> Params:
@@ -26,13 +34,13 @@ def check_workspace(root: Path) -> Params:
     return params
 
 
-def check_videos(folder: Path, config: IngestConfig) -> None:
+def check_videos(folder: Place, config: IngestConfig, root: Path) -> None:
     """At least one file of the folder, or of its manifest, can be read. Raises `UserError` naming what was found."""
-    from components.data.sources import find_sources
     from components.data.video import UndecodableError, VideoFile
 
+    check_readable(folder)
     problems = []
-    for source in find_sources(folder, config):
+    for source in _some_sources(folder, config, root):
         if source.reason:
             problems.append(f"{source.name}: {source.detail}")
             continue
@@ -41,14 +49,27 @@ def check_videos(folder: Path, config: IngestConfig) -> None:
                 return
         except UndecodableError as error:
             problems.append(f"{source.name}: {error.detail or error.reason}")
+    if not problems:
+        raise UserError(f"there is no video in {folder}: put some there, or set ingest.videos in params.yaml")
     raise UserError(f"none of the {len(problems)} videos in {folder} can be read: " + "; ".join(problems[:5]))
 
 
-def check_captions(source: Path) -> None:
+def _some_sources(folder: Place, config: IngestConfig, root: Path) -> "Iterable[Source]":
+    """All of a local folder, or of a manifest; of a bucket, which may hold millions, those that are listed first."""
+    from components.data.sources import find_sources, first_sources
+
+    if isinstance(folder, Path) or config.manifest:
+        return find_sources(listed(folder), config, root)
+    return islice(first_sources(folder, images=config.images), LOOKED_AT)
+
+
+def check_captions(source: Place) -> None:
     """The captions can be read and have their columns. Raises `UserError`."""
     from components.data.captions import read_captions
 
-    read_captions(source)
+    check_readable(source)
+    if isinstance(source, Path) or not source.is_dir():
+        read_captions(source)
 
 
 def check_sources(root: Path, params: Params) -> None:
@@ -56,10 +77,11 @@ def check_sources(root: Path, params: Params) -> None:
     from components.stages import STAGES
 
     made_here = STAGES["footage"].outputs["videos"]
+    check_writable(store_of(root))
     if params.ingest.videos != made_here:
-        check_videos(root / params.ingest.videos, params.ingest)
+        check_videos(place_in(root, params.ingest.videos), params.ingest, root)
     if params.caption.source not in {made_here, params.ingest.videos}:
-        check_captions(root / params.caption.source)
+        check_captions(place_in(root, params.caption.source))
 
 
 def check_port(port: int, *, purpose: str, option: str) -> None:

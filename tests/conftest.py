@@ -1,6 +1,7 @@
 """Shared by all tests: one thread per process, so that parallel workers do not fight for two cores."""
 
 import os
+import uuid
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,28 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("REELFORGE_TRACKING", "off")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 CHROMIUM = Path("/usr/bin/chromium")
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """URL of an S3 endpoint on loopback."""
+    pytest.importorskip("moto")
+    from tests import s3
+
+    with s3.server() as url:
+        yield url
+
+
+@pytest.fixture
+def bucket(s3_server, monkeypatch):
+    """Name of an empty bucket, at the endpoint that this process uses."""
+    from tests import s3
+
+    s3.use(s3_server, monkeypatch)
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    s3.client(s3_server).create_bucket(Bucket=name)
+    yield name
+    s3.forget()
 
 
 @pytest.fixture(scope="module")

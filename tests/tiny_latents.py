@@ -7,7 +7,9 @@ from typing import Any
 import torch
 
 from components.artifacts import StagePaths
-from components.data.latents import Family, LatentManifest, TextTable, describe_shard, write_shard
+from components.data.latent_shards import Members, ShardRecord, sample_parts, write_latents, write_text
+from components.data.latents import Family, LatentManifest, TextTable
+from components.data.samples import write_samples
 from models.text import EncoderRecord, TextEncoder
 from tests.tiny_parts import CAPTIONS, tiny_text
 
@@ -40,34 +42,35 @@ def make_latents(
     """The manifest of `name`, with `CLIPS` random latents per shape; clip k has caption k modulo 2."""
     text_folder = root / "artifacts/text_encoder"
     text, mask = TextEncoder.from_pretrained(text_folder).encode(CAPTIONS)
-    folder = root / "store/latents" / name
-    write_shard(folder / "text.safetensors", {"text": text.half(), "text_mask": mask}, {})
-    shards = (describe_shard(folder / "text.safetensors", root, "text"),)
+    store, folder = root / "store", f"latents/{name}"
+    shards = (write_text(store, f"{folder}/text.safetensors", text.half().numpy(), mask.numpy()),)
     table = TextTable(EncoderRecord.read(text_folder).digest, 32, text.shape[1], shards)
-    families = tuple(_family(root, folder, shape, channels) for shape in shapes)
+    made = [_family(store, folder, shape, channels) for shape in shapes]
+    families = tuple(family for family, _ in made)
+    samples = write_samples(
+        store, folder, lambda: sample_parts({family.name: [record] for family, record in made})
+    )
     manifest = root / f"artifacts/latents/{name}.json"
-    LatentManifest(contract(channels, weights), table, 8, families, {}).write(manifest)
+    LatentManifest(contract(channels, weights), table, 8, families, {}, samples).write(manifest)
     return manifest
 
 
-def _family(root: Path, folder: Path, shape: Shape, channels: int) -> Family:
+def _family(store: Path, folder: str, shape: Shape, channels: int) -> tuple[Family, ShardRecord]:
     frames, height, width = shape
     latent = (channels, -(-frames // TIME_STRIDE), height // STRIDE, width // STRIDE)
     generator = torch.Generator().manual_seed(frames * 1000 + height + width)
     key = f"{frames}x{height}x{width}"
-    tensors = {
-        "latents": torch.randn(CLIPS, *latent, generator=generator).half(),
-        "caption": torch.arange(CLIPS) % len(CAPTIONS),
-    }
-    rows = {
-        "clip_ids": [f"{clip:016x}" for clip in range(CLIPS)],
-        "splits": ["train"] * CLIPS,
-        "windows": [0] * CLIPS,
-    }
-    write_shard(folder / f"{key}.safetensors", tensors, rows)
-    shards = (describe_shard(folder / f"{key}.safetensors", root, "latents"),)
+    members = Members(
+        clip_ids=[f"{clip:016x}" for clip in range(CLIPS)],
+        splits=["train"] * CLIPS,
+        windows=[0] * CLIPS,
+        variants=["plain"] * CLIPS,
+        captions=[clip % len(CAPTIONS) for clip in range(CLIPS)],
+    )
+    latents = torch.randn(CLIPS, *latent, generator=generator).half().numpy()
+    record = write_latents(store, f"{folder}/{key}.safetensors", latents, members)
     aspect = "1:1" if height == width else "2:3"
-    return Family(key, "16px", aspect, frames, height, width, latent, CLIPS, shards)
+    return Family(key, "16px", aspect, frames, height, width, latent, CLIPS, (record.shard,)), record
 
 
 def stage_paths(root: Path, stage: str, initial: Path | None, latents: Path, output: Path) -> StagePaths:

@@ -60,6 +60,9 @@ def make_workspace(folder: Path, **more: Any) -> Path:
     ignore = shutil.ignore_patterns("__pycache__", "tmp", "cache")
     for name in ("models", "components", "flows", "recipes", "baseline", "data_baseline", "registry", ".dvc"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
+    (folder / "weights/curation").mkdir(parents=True)  # not the weights themselves, which are large
+    for name in (".gitignore", "README.md"):
+        shutil.copy(ROOT / "weights/curation" / name, folder / "weights/curation" / name)
     for name in ("dvc.yaml", "params.yaml", "prefect.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)
     set_values(folder / "params.yaml", MINIATURE | more)

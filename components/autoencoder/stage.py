@@ -33,7 +33,7 @@ class StageClips:
 
         Where there are no validation clips, training clips are held out in their place, and a note says so.
         """
-        clips = read_clips(paths.input("clips"), root=paths.root, videos=paths.input("videos"))
+        clips = read_clips(paths.input("clips"), root=paths.root, videos=paths.place("videos"))
         training = FrameBatches([clip for clip in clips if clip.split == "train"], data, seed)
         validation = [clip for clip in clips if clip.split == "validation"]
         if not validation:

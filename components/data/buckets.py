@@ -116,9 +116,12 @@ def nearest_aspect(height: int, width: int, aspects: Sequence[str]) -> str:
     return min(aspects, key=lambda aspect: abs(math.log(height / width) - math.log(ratio_of(aspect))))
 
 
-def available_frames(seconds: float, fps: float) -> int:
-    """Frames that `seconds` of video give at `fps`, as `read_frames` counts them."""
-    return math.floor(seconds * fps + ROUNDING)
+def available_frames(seconds: float, fps: float, own: int | None = None) -> int:
+    """Frames that `seconds` of video give at `fps`, as `read_frames` counts them: at least one.
+
+    A picture, whose `own` number of frames is 1, is one frame however long it is shown.
+    """
+    return 1 if own == 1 else max(1, math.floor(seconds * fps + ROUNDING))
 
 
 def assign(height: int, width: int, frames: int, config: BucketsConfig) -> Assignment:

@@ -2,7 +2,8 @@
 
 A similarity transform is fitted to the optical flow between frames a moment apart, so that things that move on
 their own do not count; the median over the clip decides. Directions are the camera's: in `pan_left` the picture
-moves to the right.
+moves to the right. A camera that does several things at once has them joined, as `pan_left+tilt_up`: published
+labels (Open-Sora's, from tracked points) name every axis that moves far enough.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from components.data.motion import Flow, camera_matrix
 
 SLOWEST = 0.02  # widths per second at the edge of the picture; what is slower is a static camera
+BESIDE = 0.45  # of the fastest axis: what is slower than that is not named beside it
 FITTED = 0.5  # of the moments: with fewer that a transform fits, nobody can tell
 
 
@@ -35,17 +37,18 @@ AXES = (
 )
 
 
-def camera_label(flows: Sequence[tuple[Flow, float]]) -> CameraMotion:
-    """The strongest of pan, tilt and zoom, from optical flow (H, W, 2) and the seconds it took."""
+def camera_label(flows: Sequence[tuple[Flow, float]]) -> str:
+    """What moves of pan, tilt and zoom, joined by `+`, from optical flow (H, W, 2) and the seconds it took."""
     found = [(_move(flow), seconds) for flow, seconds in flows]
     moves = [move / seconds for move, seconds in found if move is not None]
     if len(moves) < FITTED * len(flows) or not moves:
         return CameraMotion.UNDETERMINED
     speeds = np.median(moves, axis=0)
-    strongest = int(np.argmax(np.abs(speeds)))
-    if abs(speeds[strongest]) < SLOWEST:
-        return CameraMotion.STATIC
-    return AXES[strongest][0 if speeds[strongest] > 0 else 1]
+    least = max(SLOWEST, BESIDE * float(np.abs(speeds).max()))
+    named = [
+        axis[0 if speed > 0 else 1] for axis, speed in zip(AXES, speeds, strict=True) if abs(speed) >= least
+    ]
+    return "+".join(named) or CameraMotion.STATIC
 
 
 def _move(flow: Flow) -> NDArray[np.float64] | None:

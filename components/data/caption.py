@@ -52,7 +52,7 @@ def run(config: CaptionConfig, paths: StagePaths) -> Report:
     Raises `UserError` for a captions file or a model it cannot use, `DataQualityError` where a model fails on
     too many clips.
     """
-    read = read_captions(paths.input("captions"))
+    read = read_captions(paths.place("captions"))
     source = paths.input("clips")
     clips = store.read(paths.root, source, COLUMNS)
     index = CaptionIndex(read, clips["source"].to_pylist(), max_words=config.max_words)
@@ -63,9 +63,8 @@ def run(config: CaptionConfig, paths: StagePaths) -> Report:
     written = NONE_WRITTEN
     if config.vision is not None:
         rows = clips.filter(pa.array(_is_asked(captions, passed))).to_pylist()
-        params = Params.load(paths.root / "params.yaml")
-        videos = paths.root / params.ingest.videos  # no input of its own: the clip table holds their digests
-        written = write_captions(rows, config.vision, paths.root, videos, params.runtime)
+        runtime = Params.load(paths.root / "params.yaml").runtime
+        written = write_captions(rows, config.vision, paths.root, paths.place("videos"), runtime)
         captions, problems = _with_written(clips["clip_id"].to_pylist(), captions, written, config)
         written = replace(written, problems=problems)
         _refuse_too_many_failures(written, config)

@@ -11,12 +11,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from components.data.caption_text import clean_caption
 from components.data.listing import caption_records, is_published
 from components.errors import UserError
+from components.storage import Place, files_below, read_many
 
 COLUMNS = ("path", "text")
 FILE_TYPES = (".csv", ".jsonl", ".parquet")
@@ -92,7 +93,7 @@ def _seconds(value: Any) -> float | None:
     return float(value)
 
 
-def read_captions(source: Path) -> Captions:
+def read_captions(source: Place) -> Captions:
     """Every caption of a captions file, or of the sidecars in a folder; Panda-70M and WebVid files are such too.
 
     Raises `UserError` when the file is of another type or lacks a column.
@@ -115,7 +116,7 @@ def read_captions(source: Path) -> Captions:
     return captions
 
 
-def _check_columns(source: Path, found: Iterable[str]) -> None:
+def _check_columns(source: Place, found: Iterable[str]) -> None:
     found = [name for name in found if name]
     if missing := [name for name in COLUMNS if name not in found]:
         raise UserError(
@@ -124,7 +125,7 @@ def _check_columns(source: Path, found: Iterable[str]) -> None:
         )
 
 
-def _read_csv(source: Path) -> Iterator[dict[str, Any] | None]:
+def _read_csv(source: Place) -> Iterator[dict[str, Any] | None]:
     with source.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
         reader = csv.DictReader(stream, skipinitialspace=True)
         try:
@@ -134,7 +135,7 @@ def _read_csv(source: Path) -> Iterator[dict[str, Any] | None]:
             raise UserError(f"{source}, line {reader.line_num} is not CSV: {error}") from None
 
 
-def _read_jsonl(source: Path) -> Iterator[dict[str, Any] | None]:
+def _read_jsonl(source: Place) -> Iterator[dict[str, Any] | None]:
     checked = False
     with source.open(encoding="utf-8-sig", errors="replace") as stream:
         for line in stream:
@@ -157,14 +158,14 @@ def _parse(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _read_parquet(source: Path) -> Iterator[dict[str, Any] | None]:
+def _read_parquet(source: Place) -> Iterator[dict[str, Any] | None]:
     import pyarrow.parquet as pq
 
-    try:
-        file = pq.ParquetFile(source)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{source} is not a readable Parquet file: {error}") from None
-    with file:
+    with source.open("rb") as stream:
+        try:
+            file = pq.ParquetFile(stream)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{source} is not a readable Parquet file: {error}") from None
         names = file.schema_arrow.names
         _check_columns(source, names)
         for batch in file.iter_batches(
@@ -173,25 +174,22 @@ def _read_parquet(source: Path) -> Iterator[dict[str, Any] | None]:
             yield from batch.to_pylist()
 
 
-def _read_sidecars(folder: Path) -> Captions:
+def _read_sidecars(folder: Place) -> Captions:
     """`<stem>.json` with `scenes` or a whole-file `caption`, and `<stem>.txt`; other JSON files are passed over."""
     captions = Captions()
-    for path in sorted(folder.rglob("*")):
-        stem = path.relative_to(folder).with_suffix("").as_posix()
-        if path.suffix == ".txt":
-            captions.add({"path": stem, "text": _read_text(path)}, CaptionSource.SIDECAR)
-        elif path.suffix == ".json":
-            content = _parse(_read_text(path))
-            if content is None:
-                captions.problems[RowProblem.UNREADABLE] += 1
-                continue
+    names = [name for name in files_below(folder) if name.endswith((".txt", ".json"))]
+    for name, read in zip(names, read_many(folder / name for name in names), strict=True):
+        stem = PurePosixPath(name).with_suffix("").as_posix()
+        text = "" if isinstance(read, OSError) else read.decode("utf-8-sig", "replace")
+        content = None if isinstance(read, OSError) else _parse(text)
+        if name.endswith(".txt") and not isinstance(read, OSError):
+            captions.add({"path": stem, "text": text}, CaptionSource.SIDECAR)
+        elif content is None:
+            captions.problems[RowProblem.UNREADABLE] += 1
+        else:
             for record in _sidecar_records(content):
                 captions.add({**record, "path": stem}, CaptionSource.SIDECAR)
     return captions
-
-
-def _read_text(path: Path) -> str:
-    return path.read_text(encoding="utf-8-sig", errors="replace")
 
 
 def _sidecar_records(content: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.data import store
+from components.storage import Place
 
 COLUMNS = (
     "clip_id",
@@ -26,7 +27,7 @@ class Clip:
     """One kept clip: seconds from the first frame of `path`; size in pixels as shown."""
 
     clip_id: str
-    path: Path
+    path: Place
     start_seconds: float
     end_seconds: float
     fps: float
@@ -38,7 +39,7 @@ class Clip:
     caption_source: str  # "file", "sidecar" or "fallback"
 
 
-def read_clips(manifest: Path, *, root: Path, videos: Path, split: str | None = None) -> list[Clip]:
+def read_clips(manifest: Path, *, root: Path, videos: Place, split: str | None = None) -> list[Clip]:
     """Kept clips of a split (default: both), sorted by id. `videos` is the folder that sources are relative to.
 
     Raises `ContractError` when the table or the state that the manifest names is not in the workspace.

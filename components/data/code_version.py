@@ -12,7 +12,19 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("components.data", "models")  # what results come from; the rest of the house only carries them
 CARRIERS = {
-    f"components.data.{name}" for name in ("code_version", "config", "items", "pool", "reasons", "store")
+    f"components.data.{name}"
+    for name in (
+        "cluster",
+        "code_version",
+        "config",
+        "item_places",
+        "items",
+        "outcomes",
+        "pool",
+        "reasons",
+        "store",
+        "workers",
+    )
 }
 LIBRARIES = ("av", "opencv-python-headless", "opencv-python", "numpy")
 

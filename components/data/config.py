@@ -1,7 +1,7 @@
 """Parameters of the data stages. Lengths in seconds, sizes in pixels, shares in 0..1."""
 
 from enum import StrEnum
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -29,6 +29,7 @@ class FootageConfig(Section):
     dark_files: NonNegativeInt = 0  # night: cuts between scenes that are nearly black
     black_files: NonNegativeInt = 0  # black pictures between the scenes, behind hard cuts
     near_duplicate_files: NonNegativeInt = 0  # another file again, encoded anew and a little brighter
+    duplicate_files: NonNegativeInt = 0  # another file again, byte by byte
     corrupted_files: NonNegativeInt = 0  # bytes in the middle overwritten
     transition_seconds: PositiveFloat = 0.5  # of a fade, a dissolve, a whip pan
     validation_share: float = Field(ge=0, lt=1)
@@ -95,6 +96,7 @@ class ScoreConfig(Section):
     text: Scorer
     brightness: Scorer
     text_width: PositiveInt | None = None  # pixels at which text is looked for; null is `analysis_width`
+    text_model: str | None = None  # ONNX file of a DB text detector, as PP-OCR's; null needs no weights
     camera: Scorer = Scorer.DISABLE  # pan, tilt, zoom or static, as a label
     black: Scorer = Scorer.DISABLE  # share of black frames
     frozen: Scorer = Scorer.DISABLE  # share of frames that repeat the one before
@@ -117,6 +119,22 @@ class ScoreConfig(Section):
         return self
 
 
+class SelectionConfig(Section):
+    """Thresholds beside those of the filter, for clips that one training stage is to see; null: no such threshold."""
+
+    min_motion: NonNegativeFloat | None = None
+    min_sharpness: NonNegativeFloat | None = None
+    max_text_share: float | None = Field(default=None, ge=0, le=1)
+    min_brightness: float | None = Field(default=None, ge=0, le=1)
+    max_brightness: float | None = Field(default=None, ge=0, le=1)
+    max_motion: PositiveFloat | None = None
+    max_black_share: float | None = Field(default=None, ge=0, le=1)
+    max_frozen_share: float | None = Field(default=None, ge=0, le=1)
+    min_aesthetic: float | None = None
+    min_match: float | None = None
+    min_side: PositiveInt | None = None
+
+
 class FilterConfig(Section):
     """Thresholds over stored scores. A score that was not computed is not filtered."""
 
@@ -130,6 +148,9 @@ class FilterConfig(Section):
     max_frozen_share: float | None = Field(default=None, ge=0, le=1)
     min_aesthetic: float | None = None  # LAION scale: 4.5 fair, 5.5 good, 6.5 high
     min_match: float | None = None  # cosine of frame and caption
+    min_side: PositiveInt | None = None  # pixels of the shorter side
+    # named subsets of what passes, in the column `selections`
+    selections: dict[str, SelectionConfig] = Field(default_factory=dict)
     max_rejected_share: float = Field(ge=0, le=1)
 
 
@@ -204,7 +225,11 @@ class EncodeConfig(Section):
     fps: PositiveInt  # clips are read at this rate
     windows: PositiveInt  # windows of `frames` frames taken per clip, evenly spaced
     batch: PositiveInt
-    shard_mb: PositiveInt
+    shard_mb: int = Field(gt=0, le=256)
+    flips: bool = (
+        False  # mirrored windows too, as samples of their own; see `mirror` for captions that forbid them
+    )
+    precompute: bool = True  # false: nothing is encoded; training does it (`batches.source: videos`)
 
 
 Keep = Share | tuple[Share, Share]  # p, or (p, p_time) as published
@@ -219,6 +244,9 @@ class BatchesConfig(Section):
     buckets: dict[str, dict[PositiveInt, tuple[Keep, PositiveInt]]]
     seed: int
     small_bucket: str = Field(pattern="^(repeat|merge|refuse)$")  # when a bucket cannot fill one batch
+    source: Literal["latents", "videos"] = (
+        "latents"  # videos are decoded, cropped and encoded as they are needed
+    )
 
 
 def keep_pair(keep: Keep) -> tuple[float, float]:

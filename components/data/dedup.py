@@ -10,7 +10,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -19,17 +19,18 @@ from components.data import store
 from components.data.balance import balance
 from components.data.code_version import code_version
 from components.data.config import DedupConfig
-from components.data.items import Work, run_items, stamp_of
+from components.data.items import Work, run_items
 from components.data.near_pairs import near_pairs
-from components.data.pool import Limits, Result, reason_counts
+from components.data.pool import Result, reason_counts
 from components.data.reasons import RejectReason
 from components.data.thumbnails import Embedding, Thumbnails, embed, pack, unpack
 from components.errors import DataQualityError
 from components.params import Params
 from components.report import Report
+from components.storage import stamp_of
 
 log = logging.getLogger(__name__)
-STAGE = "dedup"
+STAGE: Final = "dedup"
 COLUMNS = (
     "clip_id",
     "source",
@@ -66,6 +67,7 @@ Group = tuple[Candidate, list[Candidate]]
 
 def run(config: DedupConfig, paths: StagePaths) -> Report:
     """Add the columns `duplicate_of` and `kept`. Raises `DataQualityError` when no clip is left."""
+    paths = paths.listed("videos")
     source = paths.input("clips")
     known = store.Manifest.read(source).columns
     columns = [*COLUMNS, *(name for name in IF_THERE if name in known)]
@@ -95,22 +97,26 @@ def run(config: DedupConfig, paths: StagePaths) -> Report:
 
 
 def _embed_all(rows: Sequence[Row], config: DedupConfig, paths: StagePaths) -> list[Result[Embedding]]:
-    videos = paths.input("videos")
-    limits = Params.load(paths.root / "params.yaml").runtime
+    videos = paths.place("videos")
+    limits = Params.load(paths.root / "params.yaml").runtime.limits(STAGE)
     orders = [
         Thumbnails(
             videos / row["source"], row["start_seconds"], row["end_seconds"], config.frames, config.thumbnail
         )
         for row in rows
     ]
+    keys = [(row["clip_id"], stamp_of(order.path)) for row, order in zip(rows, orders, strict=True)]
+    return run_items(paths.root, work_of(config), orders, keys, limits)
+
+
+def work_of(config: DedupConfig) -> Work[Thumbnails, Embedding]:
+    """The work on one clip, and what decides its result."""
     version = {
         "frames": config.frames,
         "pixels": config.thumbnail,
         "code": code_version("components.data.thumbnails"),
     }
-    work = Work(STAGE, embed, version, pack=pack, unpack=unpack)
-    keys = [(row["clip_id"], stamp_of(order.path)) for row, order in zip(rows, orders, strict=True)]
-    return run_items(paths.root, work, orders, keys, Limits(limits.workers, limits.item_seconds))
+    return Work(STAGE, embed, version, pack=pack, unpack=unpack)
 
 
 def group(clips: Sequence[Candidate], pairs: Iterable[tuple[int, int]]) -> list[Group]:

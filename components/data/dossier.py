@@ -3,19 +3,19 @@
 And what is touched when something leaves the data set: versions of the table and shards of latents hold it still.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from components.artifacts import read_json
 from components.data import store
+from components.data.samples import samples_of, tables_below
 from components.data.takedowns import Takedown
 from components.errors import ContractError, UserError
+from components.params import store_of
 
 CLIPS = Path("artifacts/clips")
-LATENTS = Path("artifacts/latents")
+LATENTS = "latents"  # below the store
 SOURCES = CLIPS / "ingest.json"
 STAGES = ("dedup", "caption", "filter", "score", "split")  # the last one that has run knows most
 FINAL = "dedup"  # its states are the versions of the data set
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Stored:
-    """Rows of a latent shard that were made from clips."""
+    """Rows of a latent shard that were made from clips. `file` is relative to the store."""
 
     family: str
     file: str
@@ -81,19 +81,12 @@ def source_named(root: Path, name: str) -> list[Row]:
 
 
 def latents_of(root: Path, clips: set[str]) -> Iterator[Stored]:
-    """The shards of this workspace that hold windows of these clips."""
-    from safetensors import safe_open
-
-    for manifest in sorted((root / LATENTS).glob("*.json")):
-        for family in read_json(manifest)["families"]:
-            for shard in family["shards"]:
-                if not (root / shard["file"]).is_file():
-                    continue
-                with safe_open(root / shard["file"], framework="np") as file:
-                    stored = json.loads(file.metadata()["rows"])["clip_ids"]
-                if rows := sum(clip in clips for clip in stored):
-                    name = f"{manifest.stem} {family['resolution']} {family['key']}"
-                    yield Stored(name, shard["file"], rows)
+    """The shards in the store that hold windows of these clips, also those of older encodes that were not deleted."""
+    if not clips:
+        return
+    for table in tables_below(store_of(root) / LATENTS):
+        for (family, file), rows in sorted(samples_of(table, clips).items()):
+            yield Stored(f"{PurePosixPath(file).parent.name} {family}", file, rows)
 
 
 def takedown_of(root: Path, kind: str, value: str, reason: str) -> list[Takedown]:

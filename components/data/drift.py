@@ -43,7 +43,7 @@ Summary = dict[str, Any]
 def summarise(frame: "pd.DataFrame", version: str) -> Summary:
     """What the next version will be compared with; plain JSON."""
     numbers = {name: _number_summary(_values(frame, name)) for name in NUMBERS}
-    names = {name: _shares(frame[name].astype(str).tolist()) for name in NAMES}
+    names = {name: _shares(frame[name]) for name in NAMES}
     return {"version": version, "clips": len(frame), "numbers": numbers, "names": names}
 
 
@@ -67,7 +67,7 @@ def drift(previous: Summary, frame: "pd.DataFrame") -> dict[str, float]:
             found[name] = stability(before["shares"], _parts(_values(frame, name), before["edges"]))
     for name, before in previous["names"].items():
         if name in frame:
-            found[name] = stability(before, _shares(frame[name].astype(str).tolist()))
+            found[name] = stability(before, _shares(frame[name]))
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -110,9 +110,10 @@ def _parts(values: NDArray[np.float64], edges: Sequence[float]) -> dict[str, flo
     return {name: float(f"{count / len(values):.{DIGITS}g}") for name, count in parts.items()}
 
 
-def _shares(names: Sequence[str]) -> dict[str, float]:
-    values, counts = np.unique(np.asarray(names, dtype=str), return_counts=True)
+def _shares(names: "pd.Series[Any]") -> dict[str, float]:
+    counts = names.value_counts(dropna=False)
     return {
         str(value): float(f"{count / len(names):.{DIGITS}g}")
-        for value, count in zip(values, counts, strict=True)
+        for value, count in zip(counts.index, counts.to_numpy(), strict=True)
+        if count
     }

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from components.artifacts import StagePaths
 from components.data import store
 from components.data.balance import balance
-from components.data.config import FilterConfig, Scorer
+from components.data.config import FilterConfig, Scorer, SelectionConfig
 from components.data.reasons import RejectReason
 from components.data.takedowns import TAKEDOWNS, TakedownIndex, read_takedowns
-from components.errors import DataQualityError
+from components.errors import DataQualityError, UserError
 from components.report import Report
 
 log = logging.getLogger(__name__)
@@ -52,8 +52,11 @@ RULES = (
     Rule("frozen", "frozen_share", "max_frozen_share", "max", RejectReason.FROZEN),
     Rule("aesthetic", "aesthetic", "min_aesthetic", "min", RejectReason.UNAESTHETIC),
     Rule("match", "match", "min_match", "min", RejectReason.CAPTION_MISMATCH, complete=False),
+    Rule("size", "side", "min_side", "min", RejectReason.TOO_SMALL),
 )
 MOVING = ("motion", "frozen")  # scorers that say nothing about a clip of one frame
+SIDES = ("height", "width")  # of which the column `side` is the smaller: it is known without a scorer
+Thresholds = FilterConfig | SelectionConfig
 SCORES = tuple(dict.fromkeys(rule.column for rule in RULES))
 Values = NDArray[np.float32]
 Scores = dict[str, Values]  # column -> value per clip, NaN where there is none
@@ -72,6 +75,11 @@ def run(config: FilterConfig, paths: StagePaths) -> Report:
 
     ids = store.read(paths.root, source, ["clip_id"])["clip_id"]
     added = pa.table({"clip_id": ids, "reasons": reason_lists(marks, rules)})
+    if config.selections:
+        passed: Marks = np.logical_not(marks.any(axis=1))
+        chosen = select(paths.root, source, scores, config, passed)
+        report.counts.update({f"selected_{name}": int(each.sum()) for name, each in chosen.items()})
+        added = added.append_column("selections", name_lists(np.column_stack([*chosen.values()]), [*chosen]))
     store.add_columns(paths.root, source, added, STAGE).write(paths.output("clips"))
     log.info("%d of %d clips pass  %s", report.counts["passed"], report.counts["clips"], report.reasons)
     return report
@@ -81,9 +89,39 @@ def read_scores(root: Path, manifest_path: Path) -> Scores:
     """The stored scores that rules look at; a table has those that its score stage knew."""
     known = store.Manifest.read(manifest_path).columns
     table = store.read(root, manifest_path, [name for name in SCORES if name in known])
-    return {
+    scores = {
         name: table[name].to_numpy(zero_copy_only=False).astype(np.float32) for name in table.column_names
     }
+    if set(SIDES) <= set(known):
+        sides = store.read(root, manifest_path, SIDES)
+        scores["side"] = np.minimum(*(sides[name].to_numpy() for name in SIDES)).astype(np.float32)
+    return scores
+
+
+def select(
+    root: Path, manifest_path: Path, scores: Scores, config: FilterConfig, passed: Marks
+) -> dict[str, Marks]:
+    """Which of the clips that passed are in each selection. Raises `UserError` for a score that nobody made."""
+    stills = still_clips(root, manifest_path)
+    chosen = {}
+    for name, selection in config.selections.items():
+        rules = wanted_rules(selection)
+        for rule in rules:
+            if rule.column not in scores or np.isnan(scores[rule.column]).all():
+                raise UserError(
+                    f"filter.selections.{name}.{rule.threshold}: no clip has a score of {rule.column};"
+                    f" switch `{rule.scorer}` on in `score:`, or leave the threshold out"
+                )
+        against = judge(scores, rules, selection, stills=stills).any(axis=1)
+        chosen[name] = passed & ~against
+    return chosen
+
+
+def name_lists(marks: Marks, names: Sequence[str]) -> pa.ListArray:
+    """The names whose columns are marked, for each row of marks (rows, names)."""
+    offsets = np.concatenate([[0], np.cumsum(marks.sum(axis=1))]).astype(np.int32)
+    chosen = np.array(names, dtype=object)[np.nonzero(marks)[1]]
+    return pa.ListArray.from_arrays(offsets, pa.array(chosen, pa.string()))
 
 
 def enabled_rules(config: FilterConfig, manifest: store.Manifest) -> tuple[Rule, ...]:
@@ -95,11 +133,16 @@ def enabled_rules(config: FilterConfig, manifest: store.Manifest) -> tuple[Rule,
     return tuple(
         rule
         for rule in wanted_rules(config)
-        if rule.column in manifest.columns and modes.get(rule.scorer, Scorer.ENABLE) == Scorer.ENABLE
+        if _is_known(rule, manifest) and modes.get(rule.scorer, Scorer.ENABLE) == Scorer.ENABLE
     )
 
 
-def wanted_rules(config: FilterConfig) -> tuple[Rule, ...]:
+def _is_known(rule: Rule, manifest: store.Manifest) -> bool:
+    needed = SIDES if rule.column == "side" else (rule.column,)
+    return set(needed) <= set(manifest.columns)
+
+
+def wanted_rules(config: Thresholds) -> tuple[Rule, ...]:
     """The rules that have a threshold."""
     return tuple(rule for rule in RULES if getattr(config, rule.threshold) is not None)
 
@@ -110,9 +153,7 @@ def fails(values: Values, rule: Rule, threshold: float) -> Marks:
     return values < limit if rule.bound == "min" else values > limit
 
 
-def judge(
-    scores: Scores, rules: Sequence[Rule], config: FilterConfig, *, stills: Marks | None = None
-) -> Marks:
+def judge(scores: Scores, rules: Sequence[Rule], config: Thresholds, *, stills: Marks | None = None) -> Marks:
     """(clips, rules + 1): what speaks against a clip; the last column marks clips that are `unscored`.
 
     A clip without a score that is filtered on could not be read when the others were. Clips that are `stills` are
@@ -155,9 +196,7 @@ def taken_down(root: Path, manifest_path: Path) -> Marks:
 
 def reason_lists(marks: Marks, rules: Sequence[Rule]) -> pa.ListArray:
     """Reason codes of each clip, in the order of the rules; an empty list passes."""
-    codes = np.array(_codes(rules), dtype=object)
-    offsets = np.concatenate([[0], np.cumsum(marks.sum(axis=1))]).astype(np.int32)
-    return pa.ListArray.from_arrays(offsets, pa.array(codes[np.nonzero(marks)[1]], pa.string()))
+    return name_lists(marks, _codes(rules))
 
 
 def _codes(rules: Sequence[Rule]) -> list[str]:
@@ -173,6 +212,8 @@ def _report(scores: Scores, marks: Marks, rules: Sequence[Rule], config: FilterC
     first = np.bincount(marks[marks.any(axis=1)].argmax(axis=1), minlength=marks.shape[1]).tolist()
     metrics: dict[str, int | float] = {"rejected_share": rejected / clips if clips else 0.0}
     for name, values in scores.items():
+        if name == "side" and config.min_side is None:
+            continue  # a size is no score, unless it is filtered on
         known = values[~np.isnan(values)]
         if known.size:
             for label, share in (("p05", 0.05), ("median", 0.5), ("p95", 0.95)):

@@ -23,7 +23,7 @@ import numpy as np
 from components.artifacts import StagePaths, fresh_folder, write_json
 from components.data.config import FootageConfig
 from components.data.footage_effects import MOMENTS, Kind, Stretch, corrupt, film, layout
-from components.data.pool import Limits, Outcome, run_pool
+from components.data.pool import Outcome, run_pool
 from components.data.synthetic import (
     BACKGROUNDS,
     COMBINATIONS,
@@ -84,7 +84,7 @@ def run(config: FootageConfig, paths: StagePaths) -> Report:
     plans = plan_files(config)
     held_out = held_out_combinations(config.seed, config.held_out_combinations)
     with fresh_folder(paths.output("videos")) as folder:
-        limits = Limits(runtime.workers, runtime.item_seconds)
+        limits = runtime.limits("footage")
         results = run_pool(write_video, [(folder, plan) for plan in plans], limits, title="footage")
         for plan, result in zip(plans, results, strict=True):
             if result.outcome is not Outcome.OK:
@@ -143,6 +143,7 @@ def _special(config: FootageConfig) -> dict[Kind, int]:
         Kind.DARK: config.dark_files,
         Kind.BLACK: config.black_files,
         Kind.NEAR_DUPLICATE: config.near_duplicate_files,
+        Kind.DUPLICATE: config.duplicate_files,
         Kind.CORRUPTED: config.corrupted_files,
     }
 
@@ -176,9 +177,10 @@ def plan_files(config: FootageConfig) -> list[FilePlan]:
 
 
 def _with_copies(plans: Sequence[FilePlan]) -> list[FilePlan]:
-    """The plans, in which each near-duplicate shows the scenes of a plain training file."""
+    """The plans, in which each duplicate and near-duplicate shows the scenes of a plain training file."""
     plain = cycle(plan for plan in plans if plan.split == "train" and plan.kind is Kind.PLAIN)
-    return [_copy(plan, next(plain)) if plan.kind is Kind.NEAR_DUPLICATE else plan for plan in plans]
+    copies = (Kind.NEAR_DUPLICATE, Kind.DUPLICATE)
+    return [_copy(plan, next(plain)) if plan.kind in copies else plan for plan in plans]
 
 
 def _copy(plan: FilePlan, original: FilePlan) -> FilePlan:

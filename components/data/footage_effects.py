@@ -34,6 +34,7 @@ class Kind(StrEnum):
     DARK = "dark"
     BLACK = "black"
     NEAR_DUPLICATE = "near_duplicate"
+    DUPLICATE = "duplicate"
     CORRUPTED = "corrupted"
 
 

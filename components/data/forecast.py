@@ -16,11 +16,13 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from components.data import store
 from components.data.bucket_walk import Geometries, keys_of, walk
-from components.data.buckets import Bucket, area_of, assign, nearest_aspect
+from components.data.buckets import ROUNDING, Bucket, area_of, assign, nearest_aspect
 from components.data.config import BatchesConfig, EncodeConfig, keep_pair
+from components.data.mirror import may_be_mirrored
 from components.data.windows import window_starts
 from components.errors import ContractError, UserError
 from components.params import Params
@@ -108,12 +110,18 @@ def requests_of(params: Params, stage: str | None = None) -> list[Request]:
     ]
 
 
-def read_clips(root: Path) -> pa.Table:
-    """Training clips of the newest state of the clip table that has been made. Raises `ContractError`."""
+def read_clips(root: Path, *, captions: bool = False) -> pa.Table:
+    """Training clips of the newest state of the clip table that has been made. Raises `ContractError`.
+
+    `captions`: with their captions where there are some, which decide what may be mirrored.
+    """
     for stage, mark in SOURCES:
         path = root / CLIPS / f"{stage}.json"
         if path.is_file() and store.is_stored(root, path):
-            table = store.read(root, path, [*COLUMNS, *([mark] if mark else [])])
+            more = [mark] if mark else []
+            if captions and "caption" in store.Manifest.read(path).columns:
+                more.append("caption")
+            table = store.read(root, path, [*COLUMNS, *more])
             training = pc.equal(table["split"], "train")
             if mark == "reasons":
                 training = pc.and_(training, pc.equal(pc.list_value_length(table[mark]), 0))
@@ -127,7 +135,7 @@ def geometries(clips: pa.Table, fps: float) -> Geometries:
     """The clips as they look at a sampling rate; a clip of one frame is an image at any rate."""
     seconds = pc.subtract(clips["end_seconds"], clips["start_seconds"]).to_numpy()
     own = clips["frames"].to_numpy()
-    frames = np.where(own == 1, 1, np.floor(seconds * fps + 1e-3).astype(np.int64))
+    frames = np.where(own == 1, 1, np.maximum(1, np.floor(seconds * fps + ROUNDING).astype(np.int64)))
     heights, widths = (clips[name].to_numpy().astype(np.int64) for name in ("height", "width"))
     return Geometries(keys_of(clips["clip_id"].to_pylist()), heights, widths, frames)
 
@@ -135,7 +143,10 @@ def geometries(clips: pa.Table, fps: float) -> Geometries:
 def forecast(clips: pa.Table, request: Request, kind: Walk = "loader") -> Forecast:
     """What an epoch of a training stage is made of."""
     seen = geometries(clips, request.encode.fps)
-    rows, unused = _published(seen, request) if kind == "published" else _loaded(seen, request)
+    if kind == "published":
+        rows, unused = _published(seen, request)
+    else:
+        rows, unused = _loaded(seen, request, variants_of(clips, request))
     filled = {(row.resolution, row.frames) for row in rows if row.kept}
     asked = {
         (resolution, frames)
@@ -146,6 +157,15 @@ def forecast(clips: pa.Table, request: Request, kind: Walk = "loader") -> Foreca
     empty = sorted(asked - filled, key=lambda each: (-area_of(each[0]), each[1]))
     used = len(seen) - sum(unused.values())
     return Forecast(request.stage, len(seen), used, unused, tuple(rows), tuple(empty))
+
+
+def variants_of(clips: pa.Table, request: Request) -> NDArray[np.int64]:
+    """How many samples a window of each clip makes: itself, and its mirror image where there is to be one."""
+    if not request.encode.flips or request.batches.source == "videos" or "caption" not in clips.column_names:
+        return np.ones(clips.num_rows, dtype=np.int64)
+    return np.array(
+        [1 + may_be_mirrored(caption) for caption in clips["caption"].to_pylist()], dtype=np.int64
+    )
 
 
 def _published(clips: Geometries, request: Request) -> tuple[list[Row], dict[str, int]]:
@@ -163,8 +183,11 @@ def _published(clips: Geometries, request: Request) -> tuple[list[Row], dict[str
     return rows, walked.reasons()
 
 
-def _loaded(clips: Geometries, request: Request) -> tuple[list[Row], dict[str, int]]:
-    """As `LatentBatches` will draw from what `encode` makes of these clips."""
+def _loaded(
+    clips: Geometries, request: Request, variants: NDArray[np.int64]
+) -> tuple[list[Row], dict[str, int]]:
+    """As `LatentBatches` will draw from what `encode` makes of these clips; from videos, a clip is one sample."""
+    online = request.batches.source == "videos"
     samples: Counter[Bucket] = Counter()
     unused: Counter[str] = Counter()
     wanted = {
@@ -173,10 +196,12 @@ def _loaded(clips: Geometries, request: Request) -> tuple[list[Row], dict[str, i
         for frames, (keep, _) in lengths.items()
         if math.prod(keep_pair(keep)) > 0
     }
-    for (height, width, frames), number in _unique(np.stack([clips.heights, clips.widths, clips.frames])):
+    shapes = np.stack([clips.heights, clips.widths, clips.frames, variants])
+    for (height, width, frames, variant), number in _unique(shapes):
         assignment = assign(height, width, frames, request.encode.buckets)
         for bucket in assignment.buckets:
-            samples[bucket] += number * len(window_starts(frames, bucket.frames, request.encode.windows))
+            starts = window_starts(frames, bucket.frames, request.encode.windows)
+            samples[bucket] += number * (1 if online else variant * len(starts))
         if not any((bucket.resolution, bucket.frames) in wanted for bucket in assignment.buckets):
             unused[assignment.reason or "no_bucket_asked_for"] += number
     return _kept_rows(samples, request.batches), dict(sorted(unused.items()))

@@ -1,14 +1,14 @@
 """Clips as arrays: the frames of a stretch of a file, at the rate and size that a model wants."""
 
-from pathlib import Path
-
 import av
 import numpy as np
 
 from components.data.video import Pixels, UndecodableError, VideoFile, scaled
+from components.storage import Place
 
 __all__ = ["UndecodableError", "frame_times", "read_frames"]
 
+CENTRE = (0.5, 0.5)
 ROUNDING = 1e-3  # of a frame: a clip of exactly n/fps seconds has n frames, whatever floats make of it
 
 
@@ -19,7 +19,7 @@ def frame_times(start_seconds: float, end_seconds: float, fps: float) -> list[fl
 
 
 def read_frames(
-    path: Path,
+    path: Place,
     start_seconds: float,
     end_seconds: float,
     *,
@@ -27,11 +27,13 @@ def read_frames(
     height: int,
     width: int,
     max_frames: int | None = None,
+    crop: tuple[float, float] = CENTRE,
 ) -> Pixels:
     """RGB uint8 (T, height, width, 3): the frames of [start, end) resampled to `fps` by nearest timestamp.
 
     Times count from the first frame of the file. Frames are turned as the file says, resized to cover the size
-    and cropped in the middle. No frame outside of the stretch is used, so that no neighbouring scene leaks in.
+    and cropped in the middle, or at `crop`: shares of the room above and on the left. No frame outside of the
+    stretch is used, so that no neighbouring scene leaks in.
     At most the first `max_frames`. Raises `UndecodableError` with a reason code.
     """
     times = frame_times(start_seconds, end_seconds, fps)[:max_frames]
@@ -43,13 +45,16 @@ def read_frames(
                 pixels[index] = pixels[index - 1]
                 continue
             last = timed.frame
-            pixels[index] = _cover(timed.frame, video.shown_size(timed.frame), height, width)
+            pixels[index] = _cover(timed.frame, video.shown_size(timed.frame), (height, width), crop)
     return pixels
 
 
-def _cover(frame: av.VideoFrame, shown: tuple[int, int], height: int, width: int) -> Pixels:
-    """The largest centred part of the frame with this aspect ratio, at this size."""
+def _cover(
+    frame: av.VideoFrame, shown: tuple[int, int], size: tuple[int, int], crop: tuple[float, float]
+) -> Pixels:
+    """The largest part of the frame with this aspect ratio, at this size (height, width)."""
+    height, width = size
     scale = max(height / shown[0], width / shown[1])
     covering = max(height, round(shown[0] * scale)), max(width, round(shown[1] * scale))
-    top, left = (covering[0] - height) // 2, (covering[1] - width) // 2
+    top, left = (int((whole - part) * share) for whole, part, share in zip(covering, size, crop, strict=True))
     return scaled(frame, *covering)[top : top + height, left : left + width]

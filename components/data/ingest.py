@@ -10,7 +10,6 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +18,7 @@ from components.artifacts import StagePaths
 from components.data import store
 from components.data.balance import balance
 from components.data.config import IngestConfig
-from components.data.pool import Limits, Result
+from components.data.pool import Result
 from components.data.probe import Probe
 from components.data.probes import Probes
 from components.data.reasons import SourceReason
@@ -28,6 +27,7 @@ from components.data.takedowns import TAKEDOWNS, TakedownIndex, read_takedowns
 from components.errors import DataQualityError, UserError
 from components.params import Params
 from components.report import Report
+from components.storage import Place, listed, read_many
 
 log = logging.getLogger(__name__)
 STAGE = "ingest"
@@ -105,14 +105,14 @@ class Tally:
 
 def run(config: IngestConfig, paths: StagePaths) -> Report:
     """Write the table of sources. Raises `UserError` if there is nothing to read, `DataQualityError` if too little."""
-    folder = Path(paths.inputs["videos"])
-    sources = find_sources(folder, config)
+    folder = listed(paths.inputs["videos"])
+    sources = find_sources(folder, config, paths.root)
     takedowns = TakedownIndex(read_takedowns(paths.root / TAKEDOWNS))
     runtime = Params.load(paths.root / "params.yaml").runtime
     schema = SCHEMA.append(SPANS) if any(source.spans for source in sources) else SCHEMA
     tally, rows = Tally(), Rows(folder, config, takedowns, share_set_aside(config, len(sources)))
     batches = []
-    with Probes(paths.root, folder, Limits(runtime.workers, runtime.item_seconds)) as probes:
+    with Probes(paths.root, folder, runtime.limits("ingest")) as probes:
         for first in range(0, len(sources), CHUNK):
             some = sources[first : first + CHUNK]
             made = list(rows.of(some, probes.of(some)))
@@ -131,16 +131,16 @@ def run(config: IngestConfig, paths: StagePaths) -> Report:
 class Rows:
     """Makes rows of sources, in order: of files with equal bytes the first one is used."""
 
-    folder: Path
+    folder: Place
     config: IngestConfig
     takedowns: TakedownIndex
     validation_share: float
     first_with: dict[bytes, str] = field(default_factory=dict)  # digest -> source
 
     def of(self, sources: Sequence[Source], results: Sequence[Result[Probe]]) -> Iterator[dict[str, Any]]:
-        for source, result in zip(sources, results, strict=True):
+        sidecars = read_sidecars([None if source.reason else self.folder / source.name for source in sources])
+        for source, result, sidecar in zip(sources, results, sidecars, strict=True):
             facts = result.value or Probe("", reason=result.reason, detail=result.detail)
-            sidecar = Sidecar() if source.reason else read_sidecar(self.folder / source.name)
             licence = source.licence or sidecar.licence or "unknown"
             reason, detail = self._reason(source, facts, sidecar, licence)
             split = source.split or sidecar.split
@@ -182,20 +182,28 @@ def split_of(digest: str, seed: int, validation_share: float) -> str:
     return SPLITS[int.from_bytes(drawn[:7], "big") < validation_share * 2**56]
 
 
-def read_sidecar(video: Path) -> Sidecar:
-    """`<stem>.json` beside the video, if there is one."""
-    path = video.with_suffix(".json")
-    if not path.is_file():
-        return Sidecar()
+def read_sidecars(videos: Sequence[Place | None]) -> list[Sidecar]:
+    """`<stem>.json` beside each video, where there is one."""
+    places = [video and video.with_suffix(".json") for video in videos]
+    there = [place for place in places if place is not None and place.is_file()]
+    found = {
+        str(place): _sidecar(place.name, read) for place, read in zip(there, read_many(there), strict=True)
+    }
+    return [found.get(str(place), Sidecar()) for place in places]
+
+
+def _sidecar(name: str, read: bytes | OSError) -> Sidecar:
+    if isinstance(read, OSError):
+        return Sidecar(problem=f"{name} cannot be read: {read.strerror or read}")
     try:
-        raw = json.loads(path.read_text())
+        raw = json.loads(read.decode())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        return Sidecar(problem=f"{path.name} is not JSON: {error}")
+        return Sidecar(problem=f"{name} is not JSON: {error}")
     if not isinstance(raw, dict):
-        return Sidecar(problem=f"{path.name} must hold an object, not {type(raw).__name__}")
+        return Sidecar(problem=f"{name} must hold an object, not {type(raw).__name__}")
     split = raw.get("split")
     if split not in (None, *SPLITS):
-        return Sidecar(problem=f"{path.name}: split is {split!r}; valid: {', '.join(SPLITS)}")
+        return Sidecar(problem=f"{name}: split is {split!r}; valid: {', '.join(SPLITS)}")
     return Sidecar(split=split, licence=str(raw["licence"]) if raw.get("licence") else None)
 
 
@@ -217,7 +225,7 @@ def _report(tally: Tally, given: int) -> Report:
     )
 
 
-def _refuse_too_few(tally: Tally, config: IngestConfig, folder: Path) -> None:
+def _refuse_too_few(tally: Tally, config: IngestConfig, folder: Place) -> None:
     """A duplicate is no damage: only files that cannot be used for what they are count."""
     named = "\n".join(f"  {note}" for note in tally.damage)
     more = f"\n  and {tally.damaged - NAMED} more" if tally.damaged > NAMED else ""

@@ -1,40 +1,36 @@
-"""The latent store: safetensors shards, one family per bucket, under a manifest that says what made them.
+"""The latent store: safetensors shards, one family per bucket and autoencoder, under a manifest that names them.
 
 Shards hold latents of one shape; captions are encoded once and kept in shards of their own, since every
 window and every bucket of a clip shares them. Values are float16 on disk (normalised latents have unit
-variance) and float32 when read. A shard is named after everything that made it, so one that exists needs no
-second encoding.
+variance) and float32 when read. Who the rows are, and at which byte they lie, is in a table of samples (see
+`samples`), so opening a store reads no shard.
 """
 
-import hashlib
-import json
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import accumulate
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from numpy.typing import NDArray
 from torch import Tensor
 
-from components.artifacts import read_json, sha256_of, write_json
+from components.artifacts import read_json, write_json
+from components.data.mirror import VARIANTS
+from components.data.samples import NO_SAMPLES, SampleTable, scan
+from components.data.shards import Shard, ShardReader, TensorRows
 from components.errors import ContractError
+from components.params import store_of
+from components.storage import Place, listed, sha256_of_file
 
-OPEN_SHARDS = 256  # memory maps kept open
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One file: `file` is relative to the workspace."""
-
-    file: str
-    sha256: str
-    rows: int
+SPLITS = ("train", "validation")
+HALF = np.dtype(np.float16)
 
 
 @dataclass(frozen=True)
@@ -68,13 +64,16 @@ class TextTable:
 
 @dataclass(frozen=True)
 class LatentManifest:
-    """What an encode stage made. `contract` is the autoencoder's; `counts` balance."""
+    """What an encode stage made. `contract` is the autoencoder's; `counts` balance; `origin` is what it read."""
 
     contract: dict[str, Any]
     text: TextTable
     fps: int
     families: tuple[Family, ...]
     counts: dict[str, int]
+    samples: SampleTable = NO_SAMPLES
+    origin: dict[str, str] = field(default_factory=dict)  # name of an input -> where it lies in the workspace
+    encode: dict[str, Any] = field(default_factory=dict)  # the section of the parameters that it was made by
 
     def write(self, path: Path) -> None:
         write_json(path, asdict(self))
@@ -89,127 +88,165 @@ class LatentManifest:
                 Family(**{**entry, "latent_shape": tuple(entry["latent_shape"]), "shards": _shards_in(entry)})
                 for entry in raw["families"]
             )
-            return cls(raw["contract"], text, raw["fps"], families, raw["counts"])
+            samples = SampleTable(**raw["samples"])
+            return cls(**{**raw, "text": text, "families": families, "samples": samples})
         except (KeyError, TypeError) as error:
             raise ContractError(
                 f"{path} is not a manifest of latents ({error}); run the encode stage again"
             ) from None
+
+    @property
+    def shards(self) -> list[Shard]:
+        """Those of the captions, then those of all families."""
+        return [*self.text.shards, *(shard for family in self.families for shard in family.shards)]
 
 
 def _shards_in(entry: Mapping[str, Any]) -> tuple[Shard, ...]:
     return tuple(Shard(**shard) for shard in entry["shards"])
 
 
-def write_shard(path: Path, tensors: dict[str, Tensor], rows: Mapping[str, Sequence[Any]]) -> None:
-    """Write tensors and per-row lists atomically; equal content gives an equal file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    # One metadata key: safetensors writes several in no fixed order.
-    save_file(tensors, partial, metadata={"rows": json.dumps(rows, sort_keys=True)})
-    partial.replace(path)
-
-
-def describe_shard(path: Path, root: Path, tensor: str) -> Shard:
-    """The manifest entry of a written shard; `tensor` names the tensor whose first axis counts its rows."""
-    with safe_open(path, framework="pt") as file:
-        rows = file.get_slice(tensor).get_shape()[0]
-    return Shard(path.relative_to(root).as_posix(), sha256_of(path), rows)
-
-
-def shard_rows(path: Path) -> dict[str, list[Any]]:
-    """The per-row lists of a shard."""
-    with safe_open(path, framework="pt") as file:
-        lists: dict[str, list[Any]] = json.loads(file.metadata()["rows"])
-    return lists
-
-
 @dataclass(frozen=True)
 class Rows:
-    """Who the rows of a family are; arrays of equal length."""
+    """Who the rows of a family are, and where they lie; arrays of equal length."""
 
-    clip_ids: np.ndarray[Any, Any]
-    splits: np.ndarray[Any, Any]
-    windows: np.ndarray[Any, Any]  # first frame of the window, at the sampling rate
+    keys: NDArray[np.uint64]  # the clip's id as a number
+    splits: NDArray[np.int8]  # index in SPLITS
+    windows: NDArray[np.int32]  # first frame of the window, at the sampling rate
+    variants: NDArray[np.int8]  # index in VARIANTS
+    shards: NDArray[np.int32]  # index in the family's shards
+    offsets: NDArray[np.int64]  # first byte in the shard
+    captions: NDArray[np.int64]  # row of the text table
 
     def __len__(self) -> int:
-        return len(self.clip_ids)
+        return len(self.keys)
+
+    def clip_ids(self, rows: Sequence[int] | NDArray[np.int64] | None = None) -> list[str]:
+        """Ids of the clips of these rows, or of all."""
+        return [f"{key:016x}" for key in (self.keys if rows is None else self.keys[rows]).tolist()]
+
+    def in_split(self, split: str) -> NDArray[np.int64]:
+        """The rows of a split."""
+        return np.flatnonzero(self.splits == SPLITS.index(split))
+
+    def samples(self) -> NDArray[np.int64]:
+        """A number per row that names the same clip, window and variant at every resolution of a walk.
+
+        Ids are hashes: two samples share a number with a probability of 2**-64.
+        """
+        number = self.windows.astype(np.int64) * len(VARIANTS) + self.variants
+        mixed: NDArray[np.int64] = (self.keys ^ (number.astype(np.uint64) << np.uint64(40))).view(np.int64)
+        return mixed
 
 
 class LatentStore:
-    """Random reads from the shards of a manifest. Raises `ContractError` when a shard is missing."""
+    """Random reads from the shards of a manifest."""
 
     def __init__(self, manifest: Path, *, root: Path) -> None:
+        """Raises `ContractError` when a shard is missing or cut off."""
         self.manifest = LatentManifest.read(manifest)
-        self.root = root
-        self._open = lru_cache(maxsize=OPEN_SHARDS)(self._open_shard)
-        self._text = _Place(self.manifest.text.shards)
-        self._families = {family.name: _Place(family.shards) for family in self.manifest.families}
-        for shard in self._shards():
-            if not (root / shard.file).is_file():
-                raise ContractError(
-                    f"{manifest} names {shard.file}, which is missing here (DVC keeps the manifest only);"
-                    f" encode again: `reelforge stage encode@{manifest.stem} --force`"
-                )
+        self.store = store_of(root)
+        self._reader = ShardReader(self.store)
+        self._text_ends = list(accumulate(shard.rows for shard in self.manifest.text.shards))
+        self._text_layouts: dict[str, dict[str, TensorRows]] = {}
+        if self.manifest.families and not self.manifest.samples.rows:
+            raise ContractError(
+                f"{manifest} names buckets and no latents: it was made with `encode.*.precompute: false`; set that"
+                " to true, or `batches.source: videos` for the stage that asks"
+            )
+        again = f"encode again: `reelforge stage encode@{manifest.stem} --force`"
+        for folder, shards in self._folders().items():
+            below = listed(self.store / folder)
+            for shard in shards:
+                place = below / PurePosixPath(shard.file).name
+                if not place.is_file():
+                    raise ContractError(
+                        f"{manifest} names {shard.file}, which is missing in {self.store} (DVC keeps the manifest"
+                        f" only); {again}"
+                    )
+                if (size := place.stat().st_size) != shard.size:
+                    raise ContractError(f"{place} has {size} bytes, its manifest says {shard.size}; {again}")
+
+    def _folders(self) -> dict[str, list[Shard]]:
+        folders: dict[str, list[Shard]] = {}
+        for shard in self.manifest.shards:
+            folders.setdefault(str(PurePosixPath(shard.file).parent), []).append(shard)
+        return folders
 
     def rows(self, family: Family) -> Rows:
-        """Clip, split and window of every row."""
-        columns: dict[str, list[Any]] = {"clip_ids": [], "splits": [], "windows": []}
-        for shard in family.shards:
-            stored = shard_rows(self.root / shard.file)
-            for name, values in columns.items():
-                values.extend(stored[name])
-        return Rows(
-            np.array(columns["clip_ids"], dtype=str),
-            np.array(columns["splits"], dtype=str),
-            np.array(columns["windows"], dtype=np.int64),
-        )
+        """Who the rows of a family are. The table is read once, for all families."""
+        return self._rows[family.name]
+
+    @cached_property
+    def _rows(self) -> dict[str, Rows]:
+        return read_rows(self.store, self.manifest)
 
     def read(self, family: Family, rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Latents (N, C, t, h, w) float32, text (N, L, D) float32 and text mask (N, L) bool of these rows."""
-        latents, captions = [], []
-        for row in rows:
-            file, offset = self._at(self._families[family.name], int(row))
-            latents.append(file.get_slice("latents")[offset : offset + 1])
-            captions.append(int(file.get_slice("caption")[offset : offset + 1]))
-        text, mask = self._captions(captions)
-        return torch.cat(latents).float(), text, mask
+        known, chosen = self.rows(family), np.asarray(rows, dtype=np.int64)
+        files = [family.shards[shard].file for shard in known.shards[chosen].tolist()]
+        places = list(zip(files, known.offsets[chosen].tolist(), strict=True))
+        latents = torch.from_numpy(self._reader.read(places, family.latent_shape, HALF)).float()
+        return latents, *self._captions(known.captions[chosen].tolist())
 
     def verify(self) -> list[str]:
         """Shards whose content is not what the manifest says."""
-        return [shard.file for shard in self._shards() if sha256_of(self.root / shard.file) != shard.sha256]
+        return [s.file for s in self.manifest.shards if sha256_of_file(self.store / s.file) != s.sha256]
 
     def _captions(self, captions: Sequence[int]) -> tuple[Tensor, Tensor]:
-        text, mask = [], []
-        for caption in captions:
-            file, offset = self._at(self._text, caption)
-            text.append(file.get_slice("text")[offset : offset + 1])
-            mask.append(file.get_slice("text_mask")[offset : offset + 1])
-        return torch.cat(text).float(), torch.cat(mask).bool()
+        """Embeddings and masks; a caption that comes twice is read once."""
+        distinct, index = np.unique(captions, return_inverse=True)
+        places = [self._text_place(caption) for caption in distinct.tolist()]
+        text, mask = (self._read_text(name, places) for name in ("text", "text_mask"))
+        if len(distinct) < len(captions) or not np.array_equal(distinct, captions):
+            return text[index], mask[index]
+        return text, mask
 
-    def _shards(self) -> list[Shard]:
-        return [*self.manifest.text.shards, *(s for family in self.manifest.families for s in family.shards)]
+    def _read_text(self, name: str, places: Sequence[tuple[str, int]]) -> Tensor:
+        tensors = [self._text_layout(file)[name] for file, _ in places]
+        found = [(file, tensor.offset(row)) for (file, row), tensor in zip(places, tensors, strict=True)]
+        values = torch.from_numpy(self._reader.read(found, tensors[0].shape, tensors[0].dtype))
+        return values.clone() if values.dtype is torch.bool else values.float()
 
-    def _at(self, place: "_Place", row: int) -> tuple[Any, int]:
-        shard, offset = place.find(row)
-        return self._open(shard.file), offset
+    def _text_place(self, caption: int) -> tuple[str, int]:
+        index = bisect_right(self._text_ends, caption)
+        shard = self.manifest.text.shards[index]
+        return shard.file, caption - (self._text_ends[index] - shard.rows)
 
-    def _open_shard(self, file: str) -> Any:
-        return safe_open(self.root / file, framework="pt")
-
-
-class _Place:
-    """Where a row lies in a sequence of shards."""
-
-    def __init__(self, shards: Sequence[Shard]) -> None:
-        self.shards = shards
-        self.ends = list(accumulate(shard.rows for shard in shards))
-
-    def find(self, row: int) -> tuple[Shard, int]:
-        index = bisect_right(self.ends, row)
-        shard = self.shards[index]
-        return shard, row - (self.ends[index] - shard.rows)
+    def _text_layout(self, file: str) -> dict[str, TensorRows]:
+        if file not in self._text_layouts:
+            self._text_layouts[file] = self._reader.layout(file)
+        return self._text_layouts[file]
 
 
-def digest_of(values: Sequence[str]) -> str:
-    """Short digest of a list of strings, for folder names."""
-    return hashlib.sha256("\0".join(values).encode()).hexdigest()[:12]
+COLUMNS = ("family", "clip_id", "split", "window", "variant", "shard", "offset", "caption")
+
+
+def read_rows(store: Place, manifest: LatentManifest) -> dict[str, Rows]:
+    """The rows of every family from one scan of the table of samples; about 40 bytes a row stay in memory."""
+    names = pa.array([family.name for family in manifest.families])
+    parts: dict[str, list[tuple[NDArray[Any], ...]]] = {family.name: [] for family in manifest.families}
+    for batch in scan(store, manifest.samples, COLUMNS) if manifest.samples.rows else ():
+        codes = pc.index_in(batch["family"], value_set=names).to_numpy(zero_copy_only=False)
+        columns = (
+            keys_of(batch["clip_id"]),
+            pc.index_in(batch["split"], value_set=pa.array(SPLITS)).to_numpy().astype(np.int8),
+            batch["window"].to_numpy(),
+            pc.index_in(batch["variant"], value_set=pa.array(VARIANTS)).to_numpy().astype(np.int8),
+            *(batch[name].to_numpy() for name in ("shard", "offset", "caption")),
+        )
+        for code in np.unique(codes).tolist():
+            chosen = codes == code
+            parts[names[code].as_py()].append(tuple(column[chosen] for column in columns))
+    return {name: _joined(found) for name, found in parts.items()}
+
+
+def _joined(parts: Sequence[tuple[NDArray[Any], ...]]) -> Rows:
+    types = (np.uint64, np.int8, np.int32, np.int8, np.int32, np.int64, np.int64)
+    empty = tuple(np.zeros(0, dtype) for dtype in types)
+    return Rows(*(np.concatenate(columns) for columns in zip(*(parts or [empty]), strict=True)))
+
+
+def keys_of(clip_ids: pa.Array) -> NDArray[np.uint64]:
+    """The 16 hexadecimal digits of each id as a number."""
+    digits = bytes.fromhex("".join(clip_ids.to_pylist()))
+    return np.frombuffer(digits, dtype=">u8").astype(np.uint64)

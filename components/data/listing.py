@@ -10,10 +10,10 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from components.errors import UserError
+from components.storage import Place, files_below
 
 FILE_TYPES = (".csv", ".jsonl", ".parquet")
 BATCH_ROWS = 8192
@@ -38,7 +38,7 @@ class Listed:
     problem: str = ""
 
 
-def read_listing(manifest: Path) -> Iterator[Listed]:
+def read_listing(manifest: Place) -> Iterator[Listed]:
     """Every row of a manifest file, or of the manifest files in a folder, in order.
 
     Raises `UserError` for a file of another type, and for columns that are none of the known formats.
@@ -58,7 +58,7 @@ def read_listing(manifest: Path) -> Iterator[Listed]:
                 yield Listed(f"{path.name}, row {number}", problem=f"{type(error).__name__}: {error}")
 
 
-def caption_records(manifest: Path) -> Iterator[dict[str, Any]]:
+def caption_records(manifest: Place) -> Iterator[dict[str, Any]]:
     """The captions of a manifest as records with `path`, `text`, and `start` and `end` where it has spans."""
     for row in read_listing(manifest):
         if row.problem or not row.captions:
@@ -70,7 +70,7 @@ def caption_records(manifest: Path) -> Iterator[dict[str, Any]]:
             yield {"path": row.name, "text": text, "start": start, "end": end}
 
 
-def is_published(manifest: Path) -> bool:
+def is_published(manifest: Place) -> bool:
     """True for a file in the format of HD-VILA-100M, Panda-70M or WebVid, by its first row."""
     if not manifest.is_file() or manifest.suffix.lower() not in FILE_TYPES:
         return False
@@ -78,15 +78,17 @@ def is_published(manifest: Path) -> bool:
     return any(needed <= columns for needed, _ in _FORMATS[:-1])
 
 
-def _files(manifest: Path) -> list[Path]:
+def _files(manifest: Place) -> list[Place]:
     if manifest.is_dir():
-        found = [path for path in sorted(manifest.rglob("*")) if path.suffix.lower() in FILE_TYPES]
+        every = (manifest / name for name in files_below(manifest))
+        found = [path for path in every if path.suffix.lower() in FILE_TYPES]
         if not found:
             raise UserError(f"the manifest {manifest} is a folder without {', '.join(FILE_TYPES)} files")
         return found
     if not manifest.is_file():
         raise UserError(
-            f"the manifest {manifest} does not exist; `ingest.manifest` is relative to ingest.videos"
+            f"the manifest {manifest} does not exist; `ingest.manifest` is relative to ingest.videos, an absolute"
+            " path or an s3:// URI"
         )
     if manifest.suffix.lower() not in FILE_TYPES:
         raise UserError(
@@ -95,7 +97,7 @@ def _files(manifest: Path) -> list[Path]:
     return [manifest]
 
 
-def _read_csv(path: Path) -> Iterator[Record | None]:
+def _read_csv(path: Place) -> Iterator[Record | None]:
     csv.field_size_limit(1 << 27)  # Panda-70M keeps all clips of a video in one field
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
         reader = csv.DictReader(stream, skipinitialspace=True)
@@ -108,7 +110,7 @@ def _read_csv(path: Path) -> Iterator[Record | None]:
             raise UserError(f"{path}, line {reader.line_num} is not CSV: {error}") from None
 
 
-def _read_jsonl(path: Path) -> Iterator[Record | None]:
+def _read_jsonl(path: Place) -> Iterator[Record | None]:
     with path.open(encoding="utf-8-sig", errors="replace") as stream:
         for line in stream:
             if line.strip():
@@ -127,20 +129,20 @@ def _parse(line: str) -> Record | None:
     return value if isinstance(value, dict) else None
 
 
-def _read_parquet(path: Path) -> Iterator[Record | None]:
+def _read_parquet(path: Place) -> Iterator[Record | None]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        file = pq.ParquetFile(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path} is not a readable Parquet file: {error}") from None
-    with file:
+    with path.open("rb") as stream:
+        try:
+            file = pq.ParquetFile(stream)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise UserError(f"{path} is not a readable Parquet file: {error}") from None
         for batch in file.iter_batches(BATCH_ROWS):
             yield from batch.to_pylist()
 
 
-_READERS: dict[str, Callable[[Path], Iterator[Record | None]]] = {
+_READERS: dict[str, Callable[[Place], Iterator[Record | None]]] = {
     ".csv": _read_csv,
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,
@@ -207,7 +209,7 @@ _FORMATS: tuple[tuple[set[str], Callable[[Record], Listed]], ...] = (
 )
 
 
-def _format_of(path: Path, record: Record) -> Callable[[Record], Listed]:
+def _format_of(path: Place, record: Record) -> Callable[[Record], Listed]:
     for needed, understand in _FORMATS:
         if needed <= set(record):
             return understand

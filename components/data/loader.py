@@ -1,22 +1,23 @@
 """What training draws its batches from: latents and text of one bucket at a time, addressed by position.
 
-No state has to be saved or restored: which samples make up batch k is arithmetic (see `schedule`).
+No state has to be saved or restored: which samples make up batch k is arithmetic (see `schedule`). Where they come
+from is one of two stores with the same face: latents that lie on a disk, or videos that are encoded as they come.
 """
 
 import logging
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Protocol, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from components.data.buckets import area_of
 from components.data.config import BatchesConfig, keep_pair
-from components.data.latents import Family, LatentStore
+from components.data.latents import Family, LatentManifest, LatentStore, Rows
 from components.data.schedule import Schedule, SmallBucket, Stream
 from components.errors import UserError
 
@@ -39,6 +40,17 @@ class LatentBatch:
     bucket: str
 
 
+class SampleStore(Protocol):
+    """Where samples come from."""
+
+    @property
+    def manifest(self) -> LatentManifest: ...
+
+    def rows(self, family: Family) -> Rows:
+        """Who the rows of a family are."""
+        ...
+
+
 class LatentBatches:
     """Batches of one training stage, addressed by position.
 
@@ -48,9 +60,20 @@ class LatentBatches:
     arithmetic.
     """
 
-    def __init__(self, manifest: Path, *, root: Path, config: BatchesConfig, split: str = "train") -> None:
-        """Raises `UserError` when no bucket has samples, or one is too small and the policy refuses."""
-        self.store = LatentStore(manifest, root=root)
+    def __init__(
+        self,
+        manifest: Path,
+        *,
+        root: Path,
+        config: BatchesConfig,
+        split: str = "train",
+        store: SampleStore | None = None,
+    ) -> None:
+        """`store` is where samples come from, by default the latents that the manifest names.
+
+        Raises `UserError` when no bucket has samples, or one is too small and the policy refuses.
+        """
+        self.store: SampleStore = store or LatentStore(manifest, root=root)
         self.config = config
         self._opened = _open_streams(self.store, config, split)
         if not self._opened:
@@ -77,20 +100,23 @@ class LatentBatches:
 
     def batch(self, position: int) -> LatentBatch:
         """The batch at a position, counted from 0 over all epochs."""
+        family, rows = self.chosen(position)
+        assert isinstance(self.store, LatentStore)
+        return read_batch(self.store, family, rows)
+
+    def chosen(self, position: int) -> tuple[Family, NDArray[np.int64]]:
+        """The bucket of the batch at a position, and the rows of its samples."""
         index, taken = self.schedule.at(position)
-        opened = self._opened[index]
-        return read_batch(self.store, opened.family, opened.rows[taken], opened.clip_ids[taken].tolist())
+        return self._opened[index].family, self._opened[index].rows[taken]
 
 
-def read_batch(
-    store: LatentStore, family: Family, rows: np.ndarray[Any, Any], clip_ids: Sequence[str]
-) -> LatentBatch:
+def read_batch(store: LatentStore, family: Family, rows: NDArray[np.int64]) -> LatentBatch:
     """These rows of a family, with their conditions."""
     latents, text, mask = store.read(family, rows.tolist())
     count = len(rows)
     size = torch.tensor([family.height, family.width], dtype=torch.float32).expand(count, 2)
     fps = torch.full((count,), float(store.manifest.fps))
-    return LatentBatch(latents, text, mask, fps, size, tuple(clip_ids), family.key)
+    return LatentBatch(latents, text, mask, fps, size, tuple(store.rows(family).clip_ids(rows)), family.key)
 
 
 @dataclass(frozen=True)
@@ -99,11 +125,10 @@ class _Opened:
 
     stream: Stream
     family: Family
-    rows: np.ndarray[Any, Any]  # of the family
-    clip_ids: np.ndarray[Any, Any]
+    rows: NDArray[np.int64]  # of the family
 
 
-def _open_streams(store: LatentStore, config: BatchesConfig, split: str) -> list[_Opened]:
+def _open_streams(store: SampleStore, config: BatchesConfig, split: str) -> list[_Opened]:
     """Streams of all requested families that have samples, larger resolutions first."""
     wanted = {
         (size, frames): bucket
@@ -115,9 +140,8 @@ def _open_streams(store: LatentStore, config: BatchesConfig, split: str) -> list
     for family in sorted(store.manifest.families, key=lambda family: -area_of(family.resolution)):
         keep, batch = wanted.get((family.resolution, family.frames), (0.0, 1))
         share = math.prod(keep_pair(keep))
-        every = store.rows(family) if share > 0 else None
-        chosen = np.flatnonzero(every.splits == split) if every else np.array([], dtype=np.int64)
-        if every is None or not len(chosen):
+        chosen = store.rows(family).in_split(split) if share > 0 else np.array([], dtype=np.int64)
+        if not len(chosen):
             continue
         seen.add((family.resolution, family.frames))
         same = [i for i, other in enumerate(opened) if _same_walk(other.family, family)]
@@ -126,9 +150,9 @@ def _open_streams(store: LatentStore, config: BatchesConfig, split: str) -> list
             log.warning("bucket %s gets nothing: larger resolutions keep every sample", family.name)
             continue
         kept = min(max(round(share * offered), 1), offered)
-        samples = tuple(f"{every.clip_ids[row]}@{every.windows[row]}" for row in chosen)
+        samples = store.rows(family).samples()[chosen]
         stream = Stream(family.name, samples, kept, batch, same[-1] if same else None)
-        opened.append(_Opened(stream, family, chosen, every.clip_ids[chosen]))
+        opened.append(_Opened(stream, family, chosen))
     for resolution, frames in sorted(set(wanted) - seen):
         if math.prod(keep_pair(wanted[resolution, frames][0])) > 0:
             log.warning(
@@ -145,7 +169,9 @@ def _check_fill(stream: Stream, policy: str) -> None:
     """Log how full a bucket is; raises `UserError` when it cannot fill a batch and the policy is `refuse`."""
     name, kept, batch = stream.name, stream.kept, stream.batch
     if kept >= batch:
-        log.info("bucket %s  %d samples an epoch, batch %d", name, kept, batch)
+        left = kept % batch if policy != "merge" else 0
+        rest = f", {left} of them left over, others in each epoch" if left else ""
+        log.info("bucket %s  %d samples an epoch, batch %d%s", name, kept, batch, rest)
     elif policy == "refuse":
         raise UserError(
             f"bucket {name} keeps {kept} samples, less than its batch of {batch}; lower the batch,"

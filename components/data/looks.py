@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import cv2
 
 from components.data.config import ScoreConfig
 from components.data.motion import Flow, MotionMeter
-from components.data.video import Pixels, VideoFile, scaled
+from components.data.reasons import SourceReason
+from components.data.video import Pixels, UndecodableError, VideoFile, scaled
+from components.storage import Place
 
 PAIR_SECONDS = 0.125  # between the two frames that motion compares: the same at every frame rate
+LEAST_SIDE = 12  # pixels of the analysed picture: optical flow needs as many
+MOST_SIDES = 16  # times as tall as wide: more is no picture
 MOTION_PAIRS = 5  # compared per clip, about; more change the median little
 
 
@@ -18,7 +21,7 @@ MOTION_PAIRS = 5  # compared per clip, about; more change the median little
 class Job:
     """One clip to score; seconds from the first frame of the file."""
 
-    path: Path
+    path: Place
     start: float
     end: float
     fps: float
@@ -37,7 +40,10 @@ class Look:
 
 
 def look_at(job: Job) -> list[Look]:
-    """`frames` evenly spaced moments of the clip, `analysis_width` wide. Raises `UndecodableError`."""
+    """`frames` evenly spaced moments of the clip, `analysis_width` wide.
+
+    Raises `UndecodableError`, also for strips in which nothing can be measured.
+    """
     gap = max(PAIR_SECONDS, 1 / job.fps)
     room = max(0.0, job.end - job.start - gap)
     count = job.config.frames
@@ -49,6 +55,8 @@ def look_at(job: Job) -> list[Look]:
         found = video.nearest(times, start=job.start, end=job.end)
         for asked, timed in zip(times, found, strict=True):
             height, width = video.shown_size(timed.frame)
+            if not LEAST_SIDE * width <= coarse * height <= MOST_SIDES * coarse * width:
+                raise UndecodableError(SourceReason.TOO_FLAT, f"{job.path.name}: {width}x{height} pixels")
             sizes = {side: max(2, round(side * height / width)) for side in (coarse, fine)}
             pixels = scaled(timed.frame, sizes[coarse], coarse)
             second = asked in moments and fine != coarse

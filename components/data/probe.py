@@ -4,13 +4,12 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import av
 
-from components.artifacts import sha256_of
 from components.data.reasons import SourceReason
-from components.data.video import UndecodableError, VideoFile
+from components.data.video import UndecodableError, VideoFile, leaps_of
+from components.storage import Place, sha256_of_file
 
 INDEXED = (".mp4", ".mov", ".m4v")  # containers made of boxes with sizes, one of which is the index
 MISSING_SECONDS = 1.0  # a declared length may be wrong by this, and by this share
@@ -28,7 +27,7 @@ class Probe:
     codec: str = ""
     width: int = 0  # pixels, as shown
     height: int = 0
-    fps: float = 0.0  # mean over the file
+    fps: float = 0.0  # mean over the file, interruptions left out
     frames: int = 0
     seconds: float = 0.0
     rotation: int = 0  # degrees that frames are turned by, counterclockwise, to be shown
@@ -39,9 +38,9 @@ class Probe:
     detail: str = ""  # holds no name, so that it is the same for the same bytes
 
 
-def probe(path: Path) -> Probe:
-    """Read the whole file once, and decode its beginning and its end."""
-    digest = sha256_of(path)
+def probe(path: Place) -> Probe:
+    """Read the whole file once, and decode its beginning and its end. Raises `OSError` where it cannot be had."""
+    digest = sha256_of_file(path)
     if not path.stat().st_size:
         return Probe(digest, reason=SourceReason.ZERO_LENGTH, detail="the file is empty")
     if path.suffix.lower() in INDEXED and (missing := _missing_box(path)):
@@ -49,11 +48,13 @@ def probe(path: Path) -> Probe:
     try:
         return _read(path, digest)
     except UndecodableError as error:
+        if error.reason in (SourceReason.UNREACHABLE, SourceReason.MISSING):
+            raise  # which says nothing about these bytes
         detail = error.detail.replace(f"{path.name}: ", "").replace(path.name, "the file")
         return Probe(digest, reason=error.reason, detail=detail)
 
 
-def _missing_box(path: Path) -> str:
+def _missing_box(path: Place) -> str:
     """What an MP4 or MOV file lacks at its end, or nothing; walks the top-level boxes of ISO/IEC 14496-12."""
     length = path.stat().st_size
     kinds: list[bytes] = []
@@ -73,14 +74,14 @@ def _missing_box(path: Path) -> str:
     return "" if b"moov" in kinds else "its index (moov box) is missing"
 
 
-def _read(path: Path, digest: str) -> Probe:
+def _read(path: Place, digest: str) -> Probe:
     """The facts from the packets of the whole file and the frames at its two ends. Raises `UndecodableError`."""
     with VideoFile(path) as video:
         declared = video.declared_seconds
         times = video.packet_times()
         if not times:
             raise UndecodableError(SourceReason.ZERO_LENGTH, "it holds no frame")
-        seconds = times[-1] + video.frame_seconds
+        seconds = times[-1] + (_usual_gap(times) if leaps_of(times) else video.frame_seconds)
         if declared - seconds > max(MISSING_SECONDS, MISSING_SHARE * declared):
             detail = f"it holds {seconds:.1f} s of the {declared:.1f} s it declares"
             raise UndecodableError(SourceReason.TRUNCATED, detail)
@@ -91,7 +92,7 @@ def _read(path: Path, digest: str) -> Probe:
             codec=video.stream.codec_context.name,
             width=width,
             height=height,
-            fps=round(len(times) / seconds, 6),
+            fps=round(len(times) / (seconds - _paused(times)), 6),
             frames=len(times),
             seconds=round(seconds, 6),
             rotation=round(first.frame.rotation / 90) * 90 % 360,
@@ -99,6 +100,15 @@ def _read(path: Path, digest: str) -> Probe:
             transfer=TRANSFERS.get(int(video.stream.codec_context.color_trc or 0), "sdr"),
             variable_rate=has_variable_rate(times),
         )
+
+
+def _usual_gap(times: Sequence[float]) -> float:
+    return sorted(after - before for before, after in pairwise(times))[len(times) // 2]
+
+
+def _paused(times: Sequence[float]) -> float:
+    """Seconds in which nothing was recorded."""
+    return sum(times[leap] - times[leap - 1] for leap in leaps_of(times))
 
 
 def bits_of(frame: av.VideoFrame) -> int:

@@ -10,13 +10,13 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
 
-from components.artifacts import sha256_of
 from components.data.code_version import code_version
 from components.data.items import Items
 from components.data.pool import Limits, Outcome, RejectedError, Result, run_pool
 from components.data.probe import Probe, probe
 from components.data.reasons import SourceReason
 from components.data.sources import Source
+from components.storage import ObjectError, Place, sha256_of_file, stamp_of
 
 Found = Result[Probe]
 
@@ -25,26 +25,31 @@ def _unpack(value: dict[str, Any]) -> Probe:
     return Probe(**value)
 
 
-def digest_of(path: Path) -> str:
+def digest_of(path: Place) -> str:
     """sha256 of a file. Raises `RejectedError` where the system does not let it be read."""
     try:
-        return sha256_of(path)
+        return sha256_of_file(path)
     except OSError as error:
-        raise RejectedError(SourceReason.UNREADABLE, error.strerror or str(error)) from None
+        raise _rejected(error) from None
 
 
-def probe_file(path: Path) -> Probe:
+def probe_file(path: Place) -> Probe:
     """`probe`. Raises `RejectedError` where the system does not let the file be read."""
     try:
         return probe(path)
     except OSError as error:
-        raise RejectedError(SourceReason.UNREADABLE, error.strerror or str(error)) from None
+        raise _rejected(error) from None
+
+
+def _rejected(error: OSError) -> RejectedError:
+    reason = SourceReason.UNREACHABLE if isinstance(error, ObjectError) else SourceReason.UNREADABLE
+    return RejectedError(reason, error.strerror or str(error))
 
 
 class Probes:
     """Probes the files of a folder; to be used in a `with`."""
 
-    def __init__(self, root: Path, folder: Path, limits: Limits) -> None:
+    def __init__(self, root: Path, folder: Place, limits: Limits) -> None:
         self.folder, self.limits = folder, limits
         version = {"code": code_version("components.data.probe")}
         self.facts = Items[Probe](root, "ingest", version, pack=asdict, unpack=_unpack)
@@ -88,12 +93,8 @@ class Probes:
         return [result for result in results if result is not None]
 
     def _stamp(self, source: Source) -> str:
-        """What the file system says of a file; a file that went away is found missing when it is read."""
-        try:
-            facts = (self.folder / source.name).stat()
-        except OSError:
-            return f"{source.name}\0gone"
-        return f"{source.name}\0{facts.st_size}\0{facts.st_mtime_ns}"
+        """What the file system, or the store, says of a file; one that went away is found missing when it is read."""
+        return f"{source.name}\0{stamp_of(self.folder / source.name)}"
 
     def _key(self, name: str, stamp: str) -> str:
         """Content and kind of a file, or its stamp where the content could not be read."""
@@ -102,14 +103,14 @@ class Probes:
             return stamp
         return known.value + PurePosixPath(name).suffix.lower()
 
-    def _hash(self, jobs: Sequence[tuple[Path, str]]) -> None:
+    def _hash(self, jobs: Sequence[tuple[Place, str]]) -> None:
         def finished(index: int, result: Result[str]) -> None:
             if result.outcome is Outcome.OK:
                 self.digests.add(jobs[index][1], result, self.limits)
 
         run_pool(digest_of, [path for path, _ in jobs], self.limits, title="hash", finished=finished)
 
-    def _probe(self, jobs: Sequence[tuple[Path, str]]) -> list[Found]:
+    def _probe(self, jobs: Sequence[tuple[Place, str]]) -> list[Found]:
         def finished(index: int, result: Found) -> None:
             path, stamp = jobs[index]
             if result.value is not None:

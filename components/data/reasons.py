@@ -17,6 +17,7 @@ class RejectReason(StrEnum):
     FROZEN = "frozen"  # too many frames that repeat the one before
     UNAESTHETIC = "unaesthetic"
     CAPTION_MISMATCH = "caption_mismatch"  # the caption does not describe the picture
+    TOO_SMALL = "too_small"  # fewer pixels than `filter.min_side`
     UNSCORED = "unscored"  # the clip could not be read for a score that is filtered on
     TAKEN_DOWN = "taken_down"  # it is in registry/takedowns.jsonl
 
@@ -34,11 +35,15 @@ class SourceReason(StrEnum):
     TRUNCATED = "truncated"  # the data ends before the header says
     NO_VIDEO = "no_video"  # sound or subtitles only
     ZERO_LENGTH = "zero_length"
+    UNREACHABLE = (
+        "unreachable"  # the object store did not hand it out, after all attempts: another run may get it
+    )
     MISSING = "missing_file"  # a manifest names it, and it is not below the videos folder
     BAD_ROW = "bad_row"  # a row of the manifest that cannot be understood
     BAD_SIDECAR = "bad_sidecar"  # its sidecar cannot be read, so that its split is not known
     EXACT_DUPLICATE = "exact_duplicate"  # same bytes as a file that sorts before it
     TAKEN_DOWN = "taken_down"  # it, or its licence, is in registry/takedowns.jsonl
+    TOO_FLAT = "too_flat"  # so much wider or taller than the other way that nothing can be measured in it
     CRASHED = "crashed"  # the decoder took its process down
     TIMED_OUT = "timed_out"
 

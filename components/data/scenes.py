@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 from components.data.config import Detector, SplitConfig
 from components.data.reasons import SourceReason
 from components.data.transitions import Span, find_dissolves, find_fades, thumb
-from components.data.video import Pixels, UndecodableError, VideoFile, scaled
+from components.data.video import Pixels, UndecodableError, VideoFile, leaps_of, scaled
+from components.data.weights import warn_of_unwatched
 from components.errors import UserError
+from components.storage import Place
 
 HUES = 180  # OpenCV's hue is in steps of two degrees
 FLASH_FRAMES = 3  # a picture that returns later than that was another shot
@@ -59,6 +61,7 @@ def check_detector(config: SplitConfig) -> None:
             "split.detector is `pyscenedetect`, and its package is not installed: `pip install scenedetect-headless`,"
             " or set split.detector to `ours`"
         )
+    warn_of_unwatched({"split.weights": config.weights})
     if config.detector is Detector.TRANSNETV2 and not Path(config.weights or "").is_file():
         raise UserError(
             f"split.weights: {config.weights} is no file; download `transnetv2-pytorch-weights.pth` of TransNetV2"
@@ -66,7 +69,7 @@ def check_detector(config: SplitConfig) -> None:
         )
 
 
-def detect_scenes(path: Path, config: SplitConfig) -> list[Scene]:
+def detect_scenes(path: Place, config: SplitConfig) -> list[Scene]:
     """The shots of a file in order, without the frames that two of them share. Raises `UndecodableError`."""
     cv2.setNumThreads(1)
     if config.detector is Detector.PYSCENEDETECT:
@@ -84,7 +87,7 @@ def detect_scenes(path: Path, config: SplitConfig) -> list[Scene]:
     return _scenes(looked.times, looked.end, find_spans(looked, config))
 
 
-def look(path: Path, config: SplitConfig) -> Looked:
+def look(path: Place, config: SplitConfig) -> Looked:
     """Decode a file once. Raises `UndecodableError`, also when it holds no frame."""
     times: list[float] = []
     steps: list[float] = []
@@ -118,12 +121,12 @@ def _like(small: NDArray[np.uint8], first: NDArray[np.uint8]) -> NDArray[np.uint
     return resized
 
 
-def _refuse_empty(path: Path, times: Sequence[float]) -> None:
+def _refuse_empty(path: Place, times: Sequence[float]) -> None:
     if not times:
         raise UndecodableError(SourceReason.ZERO_LENGTH, f"{path.name} holds no frame")
 
 
-def clock(path: Path) -> tuple[list[float], float]:
+def clock(path: Place) -> tuple[list[float], float]:
     """Times of the frames of a file and its end, without decoding. Raises `UndecodableError`."""
     with VideoFile(path) as video:
         times = video.packet_times()
@@ -142,10 +145,19 @@ def _spans(starts: Sequence[int], frames: int) -> list[Span]:
 
 
 def _scenes(times: Sequence[float], end: float, spans: Sequence[Span]) -> list[Scene]:
-    return [
-        Scene(tuple(times[first:after]), times[after] if after < len(times) else end)
-        for first, after in spans
-    ]
+    """The shots in seconds; one in which the clock leaps is parted there, and ends when its last frame does."""
+    leaps = leaps_of(times)
+    usual = float(np.median(np.diff(np.array(times)))) if leaps else 0.0
+    if leaps:
+        end = times[-1] + usual  # a mean rate over the interruption says nothing of the last frame
+    scenes = []
+    for first, after in spans:
+        bounds = [first, *(leap for leap in leaps if first < leap < after), after]
+        for begin, stop in pairwise(bounds):
+            after_last = times[stop] if stop < len(times) else end
+            final = times[stop - 1] + usual if stop in leaps else after_last
+            scenes.append(Scene(tuple(times[begin:stop]), final))
+    return scenes
 
 
 def find_spans(looked: Looked, config: SplitConfig) -> list[Span]:

@@ -20,6 +20,7 @@ from torch.nn import functional
 from components.data.transitions import Span
 from components.data.video import VideoFile, scaled
 from components.errors import UserError
+from components.storage import Place
 
 HEIGHT, WIDTH = 27, 48
 FILTERS, LEVELS, HIDDEN = 16, 3, 1024
@@ -148,7 +149,7 @@ def load(weights: Path) -> TransNetV2:
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def find_shots(path: Path, weights: Path) -> tuple[list[float], float, list[Span]]:
+def find_shots(path: Place, weights: Path) -> tuple[list[float], float, list[Span]]:
     """Times of the frames, the end, and the frames [first, after) of each shot. Raises `UndecodableError`."""
     model = load(weights)
     times: list[float] = []

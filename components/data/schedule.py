@@ -12,21 +12,22 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-Indices = np.ndarray[Any, np.dtype[np.int64]]
+Indices = NDArray[np.int64]
 SmallBucket = Literal["repeat", "merge", "refuse"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stream:
     """One bucket: `kept` of its samples make up an epoch, in batches of `batch`.
 
-    `samples` names them equally at all resolutions; `above` is the stream of the next larger resolution,
-    whose samples of the epoch are not taken again here.
+    `samples` names them equally at all resolutions, by numbers or strings; `above` is the stream of the next
+    larger resolution, whose samples of the epoch are not taken again here.
     """
 
     name: str
-    samples: tuple[str, ...]
+    samples: Sequence[Any] | NDArray[Any]
     kept: int
     batch: int
     above: int | None = None
@@ -97,13 +98,14 @@ class Schedule:
         order = permutation(self.seed, epoch, stream.name, len(stream.samples))
         gone = self._taken_above(stream, epoch)
         if gone:
-            order = np.array([i for i in order if stream.samples[i] not in gone], dtype=np.int64)
+            order = order[~np.isin(np.asarray(stream.samples)[order], np.concatenate(gone))]
         return order[: stream.kept]
 
-    def _taken_above(self, stream: Stream, epoch: int) -> set[str]:
-        gone: set[str] = set()
+    def _taken_above(self, stream: Stream, epoch: int) -> list[NDArray[Any]]:
+        """The samples that larger resolutions keep in an epoch."""
+        gone = []
         while stream.above is not None:
             above = self.streams[stream.above]
-            gone.update(above.samples[i] for i in self._taken(stream.above, epoch))
+            gone.append(np.asarray(above.samples)[self._taken(stream.above, epoch)])
             stream = above
         return gone

@@ -19,11 +19,14 @@ from components.data.motion import motion_of
 from components.data.sharpness import median_sharpness
 from components.data.text_overlay import text_share
 from components.data.video import Pixels, VideoFile, scaled
+from components.data.weights import warn_of_unwatched
 from components.errors import UserError
 
 Score = float | str | None
 Scores = dict[str, Score]
-AESTHETIC_MOMENTS = (0.1, 0.5, 0.9)  # of the clip
+AESTHETIC_MOMENTS = (0.1, 0.5, 0.9)  # of the clip; published, and used for detected text too
+PATHS = ("clip_weights", "aesthetic_weights", "text_model")
+TEXT_WIDTH = 640  # pixels for a text detector, unless the parameters say another width
 
 
 NUMBER = pa.float32()
@@ -49,7 +52,13 @@ def _sharpness(views: Views) -> Scores:
 
 
 def _text(views: Views) -> Scores:
-    return {"text_share": text_share(views.fine_grey)}
+    config = views.job.config
+    if config.text_model is None:
+        return {"text_share": text_share(views.fine_grey)}
+    from components.data.text_detector import detected_share
+
+    frames = frames_at(views.job, AESTHETIC_MOMENTS, width=config.text_width or TEXT_WIDTH)
+    return {"text_share": detected_share(frames, Path(config.text_model))}
 
 
 def _brightness(views: Views) -> Scores:
@@ -57,7 +66,7 @@ def _brightness(views: Views) -> Scores:
 
 
 def _camera(views: Views) -> Scores:
-    return {"camera_label": str(camera_label(views.flows))}
+    return {"camera_label": camera_label(views.flows)}
 
 
 def _black(views: Views) -> Scores:
@@ -114,6 +123,9 @@ def columns_of(config: ScoreConfig) -> dict[str, pa.DataType]:
 
 def check_weights(config: ScoreConfig) -> None:
     """Raises `UserError` where a scorer is on and what it reads is not there."""
+    warn_of_unwatched({f"score.{name}": getattr(config, name) for name in PATHS})
+    if config.text is not Scorer.DISABLE and config.text_model:
+        _check_text_model(Path(config.text_model))
     model_based = config.aesthetic, config.match
     if all(mode is Scorer.DISABLE for mode in model_based):
         return
@@ -129,6 +141,17 @@ def check_weights(config: ScoreConfig) -> None:
         )
 
 
+def _check_text_model(path: Path) -> None:
+    from components.data.text_detector import load
+
+    if not path.is_file():
+        raise UserError(
+            f"score.text_model: {path} is no file; put a DB text detector there, as `ch_PP-OCRv4_det_infer.onnx`,"
+            " or set it to null"
+        )
+    load(path)
+
+
 def score_clip(job: Job) -> Scores:
     """The scores that are switched on. Raises `UndecodableError`."""
     cv2.setNumThreads(1)
@@ -140,11 +163,13 @@ def score_clip(job: Job) -> Scores:
     return scores
 
 
-def frames_at(job: Job, shares: tuple[float, ...]) -> list[Pixels]:
-    """Frames (H, W, 3) of full size at shares of the clip. Raises `UndecodableError`."""
+def frames_at(job: Job, shares: tuple[float, ...], width: int | None = None) -> list[Pixels]:
+    """Frames (H, W, 3) at shares of the clip, of full size or `width` pixels wide. Raises `UndecodableError`."""
     times = [job.start + share * (job.end - job.start) for share in shares]
+    frames = []
     with VideoFile(job.path) as video:
-        return [
-            scaled(timed.frame, *video.shown_size(timed.frame))
-            for timed in video.nearest(times, start=job.start, end=job.end)
-        ]
+        for timed in video.nearest(times, start=job.start, end=job.end):
+            tall, wide = video.shown_size(timed.frame)
+            scale = width / wide if width else 1.0
+            frames.append(scaled(timed.frame, max(1, round(scale * tall)), width or wide))
+    return frames

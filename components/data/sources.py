@@ -9,8 +9,13 @@ from components.data.config import IngestConfig
 from components.data.listing import Listed, Span, read_listing
 from components.data.reasons import SourceReason
 from components.errors import UserError
+from components.params import place_in
+from components.storage import SCHEME, ObjectPath, Place, files_below, names_below
 
-EXTENSIONS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
+EXTENSIONS = (
+    *(".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"),
+    *(".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv"),
+)
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")  # each is a video of one frame
 
 
@@ -29,30 +34,46 @@ class Source:
     detail: str = ""
 
 
-def find_sources(folder: Path, config: IngestConfig) -> list[Source]:
-    """The sources in order of their names, which are unique. Raises `UserError` when there are none."""
+def find_sources(folder: Place, config: IngestConfig, root: Path = Path()) -> list[Source]:
+    """The sources in order of their names, which are unique. Raises `UserError` when there are none.
+
+    `folder` in an object store should be `listed`: each row of a manifest is looked for in it.
+    """
     if config.manifest is None:
-        files = find_videos(folder, images=config.images)
-        return [Source(path.relative_to(folder).as_posix()) for path in files]
-    manifest = folder / config.manifest
+        return [Source(name) for name in find_videos(folder, images=config.images)]
+    manifest = manifest_place(folder, config.manifest, root)
     sources = _merged(_located(folder, read_listing(manifest)))
     if not sources:
         raise UserError(f"the manifest {manifest} names no file")
     return [sources[name] for name in sorted(sources)]
 
 
-def find_videos(folder: Path, *, images: bool = False) -> list[Path]:
-    """Video files below the folder, sorted, and `images`. Raises `UserError` saying what to do when there are none."""
+def first_sources(folder: ObjectPath, *, images: bool = False) -> Iterator[Source]:
+    """The video files of a bucket as they are listed, so that a few can be looked at without a list of all."""
+    wanted = EXTENSIONS + (IMAGE_EXTENSIONS if images else ())
+    names = (name for name in names_below(folder) if not _is_hidden(name))
+    return (Source(name) for name in names if PurePosixPath(name).suffix.lower() in wanted)
+
+
+def manifest_place(folder: Place, manifest: str, root: Path) -> Place:
+    """Where a manifest lies: an `s3://` URI, an absolute path, or a path relative to the folder of videos."""
+    if manifest.startswith(SCHEME):
+        return place_in(root, manifest)
+    return Path(manifest) if Path(manifest).is_absolute() else folder / manifest
+
+
+def find_videos(folder: Place, *, images: bool = False) -> list[str]:
+    """Names of the video files below the folder, sorted, and of `images`. Raises `UserError` with a way out."""
     way_out = (
         "put videos there, set `ingest.videos` in params.yaml, or make some with `reelforge stage footage`"
     )
-    if not folder.is_dir():
+    if isinstance(folder, Path) and not folder.is_dir():
         raise UserError(f"the folder of videos {folder} does not exist; {way_out}")
-    every = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_hidden(path, folder)]
+    every = [name for name in files_below(folder) if not _is_hidden(name)]
     if not every:
         raise UserError(f"the folder of videos {folder} is empty; {way_out}")
     wanted = EXTENSIONS + (IMAGE_EXTENSIONS if images else ())
-    videos = [path for path in every if path.suffix.lower() in wanted]
+    videos = [name for name in every if PurePosixPath(name).suffix.lower() in wanted]
     if not videos:
         raise UserError(
             f"none of the {len(every)} files in {folder} is a video; looked for {', '.join(wanted)}; {way_out}"
@@ -65,8 +86,8 @@ def is_image(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in IMAGE_EXTENSIONS
 
 
-def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in PurePosixPath(name).parts)
 
 
 def _merged(sources: Iterable[Source]) -> dict[str, Source]:
@@ -83,7 +104,7 @@ def _merged(sources: Iterable[Source]) -> dict[str, Source]:
     return found
 
 
-def _located(folder: Path, rows: Iterable[Listed]) -> Iterator[Source]:
+def _located(folder: Place, rows: Iterable[Listed]) -> Iterator[Source]:
     """Each row with the files that it means."""
     files: _Files | None = None
     for row in rows:
@@ -96,20 +117,30 @@ def _located(folder: Path, rows: Iterable[Listed]) -> Iterator[Source]:
             yield _plain(folder, row)
 
 
-def _plain(folder: Path, row: Listed) -> Source:
-    path = PurePosixPath(row.name.replace("\\", "/"))
-    if path.is_absolute():
-        root = PurePosixPath(folder.resolve().as_posix())
-        path = path.relative_to(root) if path.is_relative_to(root) else path
-    source = Source(path.as_posix(), row.spans or None, row.licence, row.split)
-    if path.is_absolute() or ".." in path.parts:
+def _plain(folder: Place, row: Listed) -> Source:
+    name = _relative(folder, row.name.replace("\\", "/"))
+    path = PurePosixPath(name)
+    source = Source(name, row.spans or None, row.licence, row.split)
+    if path.is_absolute() or ".." in path.parts or name.startswith(SCHEME):
         detail = "lies outside of ingest.videos; paths of a manifest are relative to it"
         return replace(source, reason=SourceReason.MISSING, detail=detail)
     if path.suffix.lower() not in EXTENSIONS + IMAGE_EXTENSIONS:
         return replace(source, reason=SourceReason.UNREADABLE, detail=f"`{path.suffix}` is no video or image")
-    if not (folder / path).is_file():
+    if not (folder / name).is_file():
         return replace(source, reason=SourceReason.MISSING, detail="no such file below ingest.videos")
     return source
+
+
+def _relative(folder: Place, name: str) -> str:
+    """The name of a file relative to the folder, as it is where it lies elsewhere."""
+    if isinstance(folder, ObjectPath):
+        name = name.removeprefix(f"{folder}/")
+    if name.startswith(SCHEME):
+        return name
+    path = PurePosixPath(name)
+    root = PurePosixPath(folder.resolve().as_posix()) if isinstance(folder, Path) else path
+    inside = path != root and path.is_absolute() and path.is_relative_to(root)
+    return (path.relative_to(root) if inside else path).as_posix()
 
 
 def _published(files: "_Files", row: Listed) -> Iterator[Source]:
@@ -130,11 +161,12 @@ def _published(files: "_Files", row: Listed) -> Iterator[Source]:
 class _Files:
     """The files of a folder by the end of their path, without suffix."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Place) -> None:
         self._by_stem: dict[str, list[str]] = defaultdict(list)
-        for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() in EXTENSIONS + IMAGE_EXTENSIONS and path.is_file():
-                self._by_stem[path.stem].append(path.relative_to(folder).as_posix())
+        for name in files_below(folder):
+            path = PurePosixPath(name)
+            if path.suffix.lower() in EXTENSIONS + IMAGE_EXTENSIONS:
+                self._by_stem[path.stem].append(name)
 
     def find(self, name: str) -> str | None:
         """The first file whose path, without its suffix, is `name` or ends with it."""

@@ -5,10 +5,10 @@ import logging
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -17,20 +17,23 @@ from components.data import store
 from components.data.balance import balance
 from components.data.code_version import code_version
 from components.data.config import SplitConfig
-from components.data.items import Work, run_items, stamp_of
+from components.data.items import Batch, Work, run_batches
 from components.data.listing import Span
-from components.data.pool import Limits, Result, reason_counts
+from components.data.pool import Result
 from components.data.reasons import SourceReason
 from components.data.scenes import Scene, check_detector, clock, detect_scenes
 from components.data.sources import is_image
 from components.errors import DataQualityError
-from components.params import Params
+from components.params import runtime_of
 from components.report import Report
+from components.storage import Place
 
 log = logging.getLogger(__name__)
-STAGE = "split"
+STAGE: Final = "split"
 CARRIED = ("source", "width", "height", "codec", "licence", "split", "fps")  # from the source to its clips
 DECIMALS = 6  # of times in seconds
+BATCH_ROWS = 10_000  # files that are looked at together: what is held in memory of a long list
+NOTED = 100  # files that the report names
 
 SCHEMA = pa.schema(
     [
@@ -63,7 +66,7 @@ class Piece:
 class Job:
     """One file to cut: where its shots change, or at the spans (seconds) that a manifest gives."""
 
-    path: Path
+    path: Place
     config: SplitConfig
     spans: tuple[Span, ...] | None = None
 
@@ -77,36 +80,79 @@ class Cut:
     empty: int = 0
 
 
+@dataclass(frozen=True)
+class Sources(Batch[Job]):
+    """Some of the files, with what the table says of them."""
+
+    rows: Sequence[dict[str, Any]]
+
+
+@dataclass
+class Tally:
+    """What became of the files so far."""
+
+    files: int = 0
+    used: int = 0
+    scenes: int = 0
+    pieces: int = 0
+    empty: int = 0
+    clips: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    without: Counter[str] = field(default_factory=Counter)  # files that are good, and give no clip
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, source: dict[str, Any], result: Result[Cut], clips: int) -> None:
+        self.files += 1
+        if result.value is None:
+            self.failed[str(result.reason)] += 1
+            if len(self.notes) < NOTED:
+                self.notes.append(f"{source['source']}: {result.reason}: {result.detail}")
+            return
+        self.scenes += result.value.scenes
+        self.pieces += len(result.value.pieces)
+        self.empty += result.value.empty
+        self.clips += clips
+        self.used += bool(clips)
+        if not clips:
+            self.without[SourceReason.TOO_SHORT if result.value.pieces else SourceReason.NO_FRAMES] += 1
+
+
 def run(config: SplitConfig, paths: StagePaths) -> Report:
     """Write the table of clips. Raises `DataQualityError` when there is none."""
     check_detector(config)
-    videos = paths.input("videos")
-    rows = store.read(paths.root, paths.input("clips")).to_pylist()
-    sources = [row for row in rows if not row["reasons"]]
-    runtime = Params.load(paths.root / "params.yaml").runtime
-    limits = Limits(runtime.workers, runtime.item_seconds)
-    jobs = [Job(videos / source["source"], config, _spans_of(source)) for source in sources]
-    keys = [sha256_of_json([source["digest"], job.spans]) for source, job in zip(sources, jobs, strict=True)]
-    stamps = [stamp_of(job.path) for job in jobs]
-    results = run_items(
-        paths.root, work_of(config, paths.root), jobs, list(zip(keys, stamps, strict=True)), limits
-    )
-    clips = [
-        [clip_row(source, piece) for piece in result.value.pieces if is_clip(piece, source, config)]
-        if result.value
-        else []
-        for source, result in zip(sources, results, strict=True)
-    ]
-    report = _report(sources, results, clips)
-    if not report.counts["clips"]:
+    paths = paths.listed("videos")
+    limits = runtime_of(paths.root).limits(STAGE)
+    work, tally, batches = work_of(config, paths.root), Tally(), list[pa.RecordBatch]()
+    for sources, results in run_batches(paths.root, work, lambda: _sources(config, paths), limits):
+        rows: list[dict[str, Any]] = []
+        for source, result in zip(sources.rows, results, strict=True):
+            pieces = result.value.pieces if result.value else ()
+            found = [clip_row(source, piece) for piece in pieces if is_clip(piece, source, config)]
+            tally.add(source, result, len(found))
+            rows += found
+        batches += pa.Table.from_pylist(rows, schema=SCHEMA).to_batches()
+    report = _report(tally)
+    if not tally.clips:
         raise DataQualityError(
-            f"{STAGE}: no clip of {config.min_seconds:g} s or more in {len(sources)} files: {report.reasons};"
+            f"{STAGE}: no clip of {config.min_seconds:g} s or more in {tally.files} files: {report.reasons};"
             " lower split.min_seconds, or raise split.threshold if shots are cut too often"
         )
-    table = pa.Table.from_pylist([row for found in clips for row in found], schema=SCHEMA)
+    table = pa.Table.from_batches(batches, SCHEMA)
     store.create(paths.root, "clips", table, STAGE).write(paths.output("clips"))
-    log.info("%d clips from %d files  %s", table.num_rows, len(sources), report.reasons)
+    log.info("%d clips from %d files  %s", table.num_rows, tally.files, report.reasons)
     return report
+
+
+def _sources(config: SplitConfig, paths: StagePaths) -> Iterator[Sources]:
+    """The usable files, some at a time."""
+    manifest, videos = paths.input("clips"), paths.place("videos")
+    known = store.Manifest.read(manifest).columns
+    columns = [*(name for name in CARRIED), "digest", "reasons", *({"spans"} & known.keys())]
+    for part in store.read_parts(paths.root, manifest, columns, rows=BATCH_ROWS):
+        rows = [row for row in part.to_pylist() if not row["reasons"]]
+        jobs = [Job(videos / row["source"], config, _spans_of(row)) for row in rows]
+        keys = [sha256_of_json([row["digest"], job.spans]) for row, job in zip(rows, jobs, strict=True)]
+        yield Sources(jobs, keys, [job.path for job in jobs], rows)
 
 
 def work_of(config: SplitConfig, root: Path) -> Work[Job, Cut]:
@@ -139,7 +185,7 @@ def cut(job: Job) -> Cut:
     return Cut(len(scenes), tuple(pieces), len(job.spans or ()) - len(scenes) if job.spans else 0)
 
 
-def scenes_at(path: Path, spans: Sequence[Span]) -> list[Scene]:
+def scenes_at(path: Place, spans: Sequence[Span]) -> list[Scene]:
     """The frames in each span: from the first at or after its start, up to its end. Spans without any are left out."""
     times, end = clock(path)
     found = []
@@ -196,44 +242,27 @@ def clip_row(source: dict[str, Any], piece: Piece) -> dict[str, Any]:
     }
 
 
-def _report(
-    sources: Sequence[dict[str, Any]],
-    results: Sequence[Result[Cut]],
-    clips: Sequence[Sequence[dict[str, Any]]],
-) -> Report:
-    cuts = [result.value or Cut(0, ()) for result in results]
-    pieces, empty, kept = (
-        sum(len(one.pieces) for one in cuts),
-        sum(one.empty for one in cuts),
-        sum(map(len, clips)),
-    )
-    failed = reason_counts(results)
-    dropped = {str(SourceReason.TOO_SHORT): pieces - kept, str(SourceReason.NO_FRAMES): empty}
-    notes = [
-        f"{source['source']}: {result.reason}: {result.detail}"
-        for source, result in zip(sources, results, strict=True)
-        if result.reason
-    ]
-    without = Counter(  # files that are good, and give no clip
-        str(SourceReason.TOO_SHORT if one.pieces else SourceReason.NO_FRAMES)
-        for one, rows, result in zip(cuts, clips, results, strict=True)
-        if not rows and not result.reason
-    )
-    used = sum(bool(rows) for rows in clips)
+def _report(tally: Tally) -> Report:
+    dropped = {
+        str(SourceReason.TOO_SHORT): tally.pieces - tally.clips,
+        str(SourceReason.NO_FRAMES): tally.empty,
+    }
+    more = tally.failed.total() - len(tally.notes)
     return Report(
         STAGE,
         counts={
-            "files": len(sources),
-            "files_failed": sum(failed.values()),
-            "scenes": sum(one.scenes for one in cuts),
-            "pieces": pieces,
-            "clips": kept,
-            "rejected": pieces - kept,
+            "files": tally.files,
+            "files_failed": tally.failed.total(),
+            "scenes": tally.scenes,
+            "pieces": tally.pieces,
+            "clips": tally.clips,
+            "rejected": tally.pieces - tally.clips,
         },
-        reasons=failed | {reason: count for reason, count in dropped.items() if count},
-        notes=notes,
+        reasons=dict(sorted(tally.failed.items()))
+        | {code: count for code, count in dropped.items() if count},
+        notes=tally.notes + ([f"and {more} more"] if more else []),
         balance={
-            "files": balance(STAGE, "files", len(sources), used, without + Counter(failed)),
-            "pieces": balance(STAGE, "pieces", pieces + empty, kept, dropped),
+            "files": balance(STAGE, "files", tally.files, tally.used, tally.without + tally.failed),
+            "pieces": balance(STAGE, "pieces", tally.pieces + tally.empty, tally.clips, dropped),
         },
     )

@@ -1,4 +1,7 @@
-"""The tables of sources and clips: one Lance table each under `store/`, a new version per stage.
+"""The tables of sources and clips: one Lance table each in the store, a new version per stage.
+
+The store is the folder or the `s3://` prefix that `runtime.store` names. Manifests name tables relative to it, so
+they are the same wherever it lies.
 
 A stage adds its columns to the version its input manifest names; columns that were there are not written
 again. DVC tracks the manifest, a small JSON file, and not the table. A manifest holds nothing but facts
@@ -17,12 +20,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from components.artifacts import read_json, sha256_of_json, write_json
+from components.data import tables
 from components.errors import ContractError
+from components.params import store_of
 
 if TYPE_CHECKING:
     from lance import LanceDataset
 
-STORE = "store"
+STORE = "store"  # in the workspace: what is kept there wherever the tables lie
 TAG_DIGITS = 16  # of the digest, in hex
 BATCH_ROWS = 1 << 15  # read at a time
 DIGEST_ROWS = 1 << 20  # hashed at a time, which keeps text columns below Arrow's 2 GiB per array
@@ -32,7 +37,7 @@ DIGEST_ROWS = 1 << 20  # hashed at a time, which keeps text columns below Arrow'
 class Manifest:
     """What identifies one state of a table, and where it lies. Equal content is an equal manifest."""
 
-    uri: str  # of the table, relative to the workspace
+    uri: str  # of the table, relative to the store
     key: str  # column the rows are sorted by; unique
     rows: int
     columns: dict[str, str]  # name -> sha256 of its values in the order of the key
@@ -65,6 +70,7 @@ class Manifest:
         raw = read_json(path)
         try:
             digest, _ = raw.pop("digest"), raw.pop("tag")
+            raw["uri"] = raw["uri"].removeprefix(f"{STORE}/")  # as older versions wrote it
             manifest = cls(**{**raw, "history": tuple(raw["history"])})
         except (AttributeError, KeyError, TypeError):
             message = f"{path} is not the manifest of a clip table; run the stage that makes it again"
@@ -85,16 +91,11 @@ def create(root: Path, name: str, table: pa.Table, stage: str, *, key: str = "cl
     Raises `ValueError` when `key` is not unique or has nulls.
     """
     table = _by_key(table, key)
-    empty = Manifest(f"{STORE}/{name}.lance", key, table.num_rows, columns={}, notes={}, history=())
+    empty = Manifest(f"{name}.lance", key, table.num_rows, columns={}, notes={}, history=())
     manifest = _extend(empty, table, stage)
     if _is_stored(root, manifest):
         return manifest
-    import lance
-
-    location = root / manifest.uri
-    location.parent.mkdir(parents=True, exist_ok=True)
-    mode = "overwrite" if _versions(location) else "create"
-    dataset = lance.write_dataset(table, location, mode=mode)
+    dataset = tables.write(store_of(root) / manifest.uri, table)
     dataset.tags.create(manifest.tag, dataset.version)
     return manifest
 
@@ -187,13 +188,11 @@ class Version:
 
 def versions_with(root: Path, name: str, stage: str, wanted: str) -> list[Version]:
     """The states of a table made by a stage that hold rows for which the condition `wanted` is true."""
-    import lance
-
-    location = root / STORE / f"{name}.lance"
+    location = store_of(root) / f"{name}.lance"
     return [
         Version(tag, rows)
-        for tag in sorted(_tags(location))
-        if stage_of(tag) == stage and (rows := lance.dataset(location, version=tag).count_rows(wanted))
+        for tag in sorted(tables.tags_of(location))
+        if stage_of(tag) == stage and (rows := tables.open_table(location, tag).count_rows(wanted))
     ]
 
 
@@ -202,35 +201,20 @@ def is_stored(root: Path, manifest_path: Path) -> bool:
     return _is_stored(root, Manifest.read(manifest_path))
 
 
-def _versions(location: Path) -> bool:
-    """True when something was ever committed there; a killed first write leaves a folder without versions."""
-    return any((location / "_versions").glob("*.manifest"))
-
-
 def _is_stored(root: Path, manifest: Manifest) -> bool:
-    return manifest.tag in _tags(root / manifest.uri)
-
-
-def _tags(location: Path) -> set[str]:
-    if not _versions(location):
-        return set()
-    import lance
-
-    return set(lance.dataset(location).tags.list())
+    return manifest.tag in tables.tags_of(store_of(root) / manifest.uri)
 
 
 def _open(root: Path, manifest: Manifest) -> "LanceDataset":
     """The dataset at the state of a manifest. Raises `ContractError` naming the stages to run again."""
-    location = root / manifest.uri
-    tags = _tags(location)
+    location = store_of(root) / manifest.uri
+    tags = tables.tags_of(location)
     if manifest.tag not in tags:
         first = next(index for index, tag in enumerate(manifest.history) if tag not in tags)
         again = " && ".join(f"reelforge stage {stage} --force" for stage in manifest.stages[first:])
-        what = f"state {manifest.tag} of {manifest.uri}" if tags else f"table {manifest.uri}"
+        what = f"state {manifest.tag} of {location}" if tags else f"table {location}"
         raise ContractError(f"{what} is missing here (DVC keeps the manifest only); make it again: `{again}`")
-    import lance
-
-    dataset = lance.dataset(location, version=manifest.tag)
+    dataset = tables.open_table(location, manifest.tag)
     if (rows := dataset.count_rows()) != manifest.rows:
         raise ContractError(f"{location} has {rows} rows at {manifest.tag}, its manifest {manifest.rows}")
     return dataset

@@ -22,6 +22,7 @@ from components.data.filter import (
     enabled_rules,
     judge,
     read_scores,
+    select,
     still_clips,
     taken_down,
     wanted_rules,
@@ -96,6 +97,17 @@ def sweep_table(
         named = metric or "any of " + ", ".join(dict.fromkeys(rule.column for rule in RULES))
         raise UserError(f"no clip has a score of {named}: switch its scorer on in `score:` and run the stage")
     return found
+
+
+def selection_counts(root: Path, config: FilterConfig) -> dict[str, int]:
+    """How many clips each named selection would have. Raises `UserError` for one that asks for a missing score."""
+    path = root / SCORED
+    scores = read_scores(root, path)
+    rules = enabled_rules(config, store.Manifest.read(path))
+    rejected = judge(scores, rules, config, stills=still_clips(root, path)).any(axis=1) | taken_down(
+        root, path
+    )
+    return {name: int(each.sum()) for name, each in select(root, path, scores, config, ~rejected).items()}
 
 
 def matching_rules(metric: str) -> tuple[Rule, ...]:

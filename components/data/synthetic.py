@@ -48,6 +48,10 @@ CAMERA_MOVES = {
     "zooms out": (0.0, 0.0, -0.1),
     "tilts up": (0.0, -0.1, 0.0),
     "tilts down": (0.0, 0.1, 0.0),
+    "pans left and tilts up": (-0.1, -0.1, 0.0),
+    "pans right and tilts down": (0.1, 0.1, 0.0),
+    "pans left and zooms in": (-0.1, 0.0, 0.1),
+    "tilts up and zooms out": (0.0, -0.1, -0.1),
 }
 CAMERAS = ("still", "pans left", "pans right", "zooms in", "zooms out")  # what scenes are drawn from
 STILL_SHARE = 0.7  # of scenes; the others draw from all cameras
@@ -65,7 +69,8 @@ MOVING_PHRASES = (
     "over {background} a {colour} {shape} moves {motion}",
 )
 RESTING_PHRASES = ("a {colour} {shape} rests on {background}", "a resting {colour} {shape} over {background}")
-CAMERA_PHRASE = re.compile(r"\bcamera\s+(?:pans|panning|zooms|zooming|moves|tilts)\s+(?:to the\s+)?\w+")
+CAMERA_MOVE = r"(?:pans|panning|zooms|zooming|moves|tilts)\s+(?:to the\s+)?\w+"
+CAMERA_PHRASE = re.compile(rf"\bcamera\s+{CAMERA_MOVE}(?:\s+and\s+{CAMERA_MOVE})?")
 
 
 class Attributes(TypedDict):

@@ -1,8 +1,8 @@
 """How much of the picture is covered by text laid over it: titles, subtitles, logos in letters.
 
-No weights are needed, because overlaid text has three properties that scenes seldom have at once: strokes that are
-thin and far brighter or darker than both their sides, the same place in every frame whatever moves behind, and
-rows, in which strokes and gaps alternate.
+No weights are needed, because overlaid text has four properties that scenes seldom have at once: strokes that are
+thin and far brighter or darker than both their sides, the same place in every frame whatever moves behind, rows, in
+which strokes and gaps alternate, and one colour throughout, which the grain of rock or leaves has not.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 Gray = NDArray[np.uint8]
 Mask = NDArray[np.uint8]
+Levels = NDArray[np.float32]
 
 STROKE = 0.09  # of the width: strokes are thinner than this
-CONTRAST = 36  # grey levels between a stroke and what is beside it
+CONTRASTS = (36, 72, 108)  # grey levels between a stroke and its sides; high ones part letters from clutter
+CORE = 0.7  # of the highest contrast in a line: the middle of its strokes
+UNEVEN = 0.28  # of the contrast: how far the levels of the strokes may be apart
 STAYS = 0.15  # share of the frames in which the contrast may be lower: something bright passes behind
 GAP = 0.06  # of the width: what is closer in a row belongs to one line
 LINE_HEIGHT = (0.05, 0.35)  # of the picture's height
@@ -28,14 +31,25 @@ def text_share(frames: Sequence[Gray]) -> float:
     """Share of the picture covered by lines of text that stay in place through all frames (same size, uint8)."""
     stack = np.stack(frames)  # (T, H, W)
     size = max(3, round(STROKE * stack.shape[2]))
-    area = 0.0
+    usual = np.median(stack, axis=0).astype(np.float32)
+    covered = np.zeros(usual.shape, dtype=np.uint8)
     for operation in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT):  # light strokes, dark strokes
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
         contrast = np.stack([cv2.morphologyEx(frame, operation, kernel) for frame in stack])
-        lasting = np.quantile(contrast, STAYS, axis=0)
-        strokes = (lasting > CONTRAST).astype(np.uint8)
-        area += sum(height * width for _, _, width, height in lines(strokes))
-    return area / float(stack[0].size)
+        lasting = np.quantile(contrast, STAYS, axis=0).astype(np.float32)
+        for least in CONTRASTS:
+            for left, top, wide, tall in lines((lasting > least).astype(np.uint8)):
+                box = np.s_[top : top + tall, left : left + wide]
+                if _is_of_one_colour(usual[box], lasting[box], least):
+                    covered[box] = 1
+    return float(covered.mean())
+
+
+def _is_of_one_colour(levels: Levels, contrast: Levels, least: float) -> bool:
+    """True where the middles of the strokes are about equally light, as letters are."""
+    core = contrast >= max(least, CORE * float(np.quantile(contrast[contrast > least], 0.9)))
+    low, high = np.quantile(levels[core], (0.1, 0.9))
+    return bool(high - low < UNEVEN * np.median(contrast[core]))
 
 
 def lines(strokes: Mask) -> list[tuple[int, int, int, int]]:

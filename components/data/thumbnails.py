@@ -5,12 +5,12 @@ Another encoder, size or a little trimming hardly changes them, and no weights a
 
 import base64
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from components.data.frames import read_frames
+from components.storage import Place
 
 FLAT = 1e-3  # length of an embedding below which a clip shows nothing but one colour
 STORED = np.dtype("<f2")  # three digits are enough for a cosine, and half the room
@@ -21,7 +21,7 @@ Embedding = NDArray[np.float16]  # (frames * pixels * pixels * 3,), of length 1
 class Thumbnails:
     """Work order: so many thumbnails, evenly spaced over a stretch of a file."""
 
-    path: Path
+    path: Place
     start_seconds: float
     end_seconds: float
     frames: int

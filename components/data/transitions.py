@@ -88,12 +88,14 @@ def _fade(away: NDArray[np.float32], floor: float) -> int:
     best, length = FADE_ERROR, 0
     for top in range(SHORTEST, len(away) - 2):  # at least two frames in full light
         share = gram[: top + min(top, 8) + 1, top] / max(gram[top, top], 1e-9)
+        if share[0] >= 2 * DARK_SHARE or not _is_dimmed(away[0], away[top]):
+            continue
         steps = np.arange(len(share), dtype=np.float64)
-        for below in range(1, 2 + top // 4):  # frames from the first of the ramp down to no light
-            model = np.minimum(1.0, (steps + below) / (top + below))
-            error = float(np.sqrt(np.mean((share - model) ** 2)))
-            if error < best and share[0] < 2 * DARK_SHARE and _is_dimmed(away[0], away[top]):
-                best, length = error, top
+        below = np.arange(1, 2 + top // 4)[:, None]  # frames from the first of the ramp down to no light
+        models = np.minimum(1.0, (steps + below) / (top + below))
+        error = float(np.sqrt(((share - models) ** 2).mean(axis=1)).min())
+        if error < best:
+            best, length = error, top
     return length
 
 

@@ -6,7 +6,6 @@ whatever the container's clock starts at, and on which frame is shown then.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -16,10 +15,13 @@ from numpy.typing import NDArray
 
 from components.data.pool import RejectedError
 from components.data.reasons import SourceReason
+from components.storage import ObjectError, ObjectFile, ObjectPath, Place
 
 TIME_TOLERANCE = 5e-4  # seconds; container clocks round, and no frame is shorter than this
 SEEK_SECONDS = 1.0  # decoding on is cheaper than a seek over a gap shorter than this
 SEEK_MARGINS = (0.0, 1.0, 8.0, float("inf"))  # seconds to step back when a seek lands behind its target
+REWIND_SECONDS = 10.0  # before the first frame: transport streams asked for their start give a later keyframe
+PAUSE_SECONDS, PAUSE_FRAMES = 2.0, 12  # a clock that leaps by more than both: the recording was interrupted
 Pixels = NDArray[np.uint8]
 
 
@@ -38,14 +40,15 @@ class TimedFrame:
 class VideoFile:
     """The best video stream of a file, to be used in a `with`. Raises `UndecodableError` with its reason."""
 
-    def __init__(self, path: Path, *, threads: int = 1) -> None:
+    def __init__(self, path: Place, *, threads: int = 1) -> None:
         self.path = path
+        self._object = _opened(path) if isinstance(path, ObjectPath) else None
         try:
-            self.container = av.open(str(path), metadata_errors="ignore")
+            self.container = av.open(self._object or str(path), metadata_errors="ignore")
         except av.error.FileNotFoundError:
             raise  # no property of the data
-        except av.error.FFmpegError as error:
-            raise UndecodableError(SourceReason.UNREADABLE, f"{path.name}: {error.strerror}") from None
+        except (av.error.FFmpegError, ObjectError) as error:
+            raise self._undecodable(error) from None
         stream = self.container.streams.best("video")
         if stream is None:
             self.container.close()
@@ -65,6 +68,8 @@ class VideoFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.container.close()
+        if self._object is not None:
+            self._object.close()
 
     @property
     def declared_seconds(self) -> float:
@@ -72,12 +77,23 @@ class VideoFile:
         if self.stream.duration:
             return float(self.stream.duration * self.time_base)
         alone = len(self.container.streams) == 1  # else the length may be that of the sound
-        return self.container.duration / av.time_base if alone and self.container.duration else 0.0
+        if not alone or not self.container.duration:
+            return 0.0
+        # Matroska counts its length from 0, wherever its first frame is
+        lead = self.start * self.time_base if "matroska" in self.container.format.name else 0.0
+        return float(self.container.duration / av.time_base - max(0.0, lead))
 
     def packet_times(self) -> list[float]:
         """Sorted times of all frames from the packets, without decoding. Reads the whole file."""
-        times: list[float] = []
         self._seek(0.0)
+        times = self._packet_times()
+        if times and times[0] > TIME_TOLERANCE:
+            self._seek(-REWIND_SECONDS)
+            times = self._packet_times()
+        return times
+
+    def _packet_times(self) -> list[float]:
+        times: list[float] = []
         try:
             for packet in self.container.demux(self.stream):
                 if packet.size and not packet.is_discard:
@@ -87,8 +103,9 @@ class VideoFile:
                         if known
                         else len(times) * self.frame_seconds
                     )
-        except av.error.FFmpegError as error:
+        except (av.error.FFmpegError, ObjectError) as error:
             raise self._undecodable(error) from None
+        self._check_was_read()
         return sorted(times)
 
     def frames(self) -> Iterator[TimedFrame]:
@@ -100,14 +117,15 @@ class VideoFile:
 
         Decodes forward, and seeks only over a gap that holds a keyframe. Raises `UndecodableError`.
         """
+        last = max(start, end - 2 * TIME_TOLERANCE)  # behind it lies no frame that may be shown
         decoded: Iterator[TimedFrame] | None = None
         before: TimedFrame | None = None
         after: TimedFrame | None = None
         for seconds in times:
             if decoded is None or (after is not None and self._has_keyframe(after.seconds, seconds)):
-                decoded = self._frames_around(max(seconds, start))
+                decoded = self._frames_around(min(max(seconds, start), last))
                 before, after = None, next(decoded, None)
-            while after is not None and after.seconds <= max(seconds, start) + TIME_TOLERANCE:
+            while after is not None and after.seconds <= min(max(seconds, start), last) + TIME_TOLERANCE:
                 before, after = after, next(decoded, None)
             inside = [one for one in (before, after) if one is not None and _within(one.seconds, start, end)]
             if not inside:
@@ -119,7 +137,7 @@ class VideoFile:
         """Frames in order, beginning at or before `seconds` (at the first frame if none is before)."""
         for margin in SEEK_MARGINS:
             # containers seek by decoding time, so with reordered frames they may land behind the target
-            self._seek(max(0.0, seconds - margin))
+            self._seek(max(-REWIND_SECONDS, seconds - margin) if margin else seconds)
             decoded = self._decode()
             first = next(decoded, None)
             if first is not None and first.seconds <= seconds + TIME_TOLERANCE:
@@ -131,7 +149,7 @@ class VideoFile:
     def _seek(self, seconds: float) -> None:
         try:
             self.container.seek(self.start + int(seconds / self.time_base), stream=self.stream)
-        except av.error.FFmpegError as error:
+        except (av.error.FFmpegError, ObjectError) as error:
             raise self._undecodable(error) from None
 
     def _decode(self) -> Iterator[TimedFrame]:
@@ -140,9 +158,10 @@ class VideoFile:
         while True:
             try:
                 frame = next(frames, None)
-            except av.error.FFmpegError as error:
+            except (av.error.FFmpegError, ObjectError) as error:
                 raise self._undecodable(error) from None
             if frame is None:
+                self._check_was_read()
                 return
             # a few containers carry no times: then the frame rate is the clock
             known = frame.pts is not None
@@ -159,7 +178,15 @@ class VideoFile:
         keyframe = (entries[found].timestamp - self.start) * self.time_base if found >= 0 else position
         return bool(keyframe > position)
 
-    def _undecodable(self, error: av.error.FFmpegError) -> UndecodableError:
+    def _check_was_read(self) -> None:
+        """Decoders take a read that failed for the end of the file. Raises `UndecodableError`."""
+        if self._object is not None and self._object.error is not None:
+            raise self._undecodable(self._object.error)
+
+    def _undecodable(self, error: OSError) -> UndecodableError:
+        failed = self._object.error if self._object is not None else None
+        if failed is not None:
+            return UndecodableError(SourceReason.UNREACHABLE, str(failed))
         return UndecodableError(SourceReason.UNREADABLE, f"{self.path.name}: {error.strerror}")
 
     def shown_size(self, frame: av.VideoFrame) -> tuple[int, int]:
@@ -170,8 +197,27 @@ class VideoFile:
         return (width, frame.height) if turned else (frame.height, width)
 
 
+def _opened(path: ObjectPath) -> ObjectFile:
+    """Raises `UndecodableError`."""
+    try:
+        return ObjectFile(path)
+    except FileNotFoundError:
+        raise UndecodableError(SourceReason.MISSING, f"{path.name}: no such object any more") from None
+    except ObjectError as error:
+        raise UndecodableError(SourceReason.UNREACHABLE, str(error)) from None
+
+
 def _within(seconds: float, start: float, end: float) -> bool:
     return start - TIME_TOLERANCE <= seconds < end - TIME_TOLERANCE
+
+
+def leaps_of(times: Sequence[float]) -> list[int]:
+    """Indices of frames that come so long after the one before that the recording was interrupted."""
+    gaps = np.diff(np.array(times))
+    if not len(gaps):
+        return []
+    longest = max(PAUSE_SECONDS, PAUSE_FRAMES * float(np.median(gaps)))
+    return [int(index) + 1 for index in np.flatnonzero(gaps > longest)]
 
 
 def scaled(frame: av.VideoFrame, height: int, width: int, *, fast: bool = False) -> Pixels:

@@ -20,12 +20,13 @@ Frames = np.ndarray[Any, np.dtype[np.uint8]]
 
 @dataclass(frozen=True)
 class WindowRequest:
-    """`windows` windows of a bucket's frames from one clip, read at `fps`."""
+    """`windows` windows of a bucket's frames from one clip, read at `fps`; or the one that starts at frame `first`."""
 
     clip: Clip
     bucket: Bucket
     fps: int
-    windows: int
+    windows: int = 1
+    first: int | None = None
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,11 @@ def read_windows(request: WindowRequest) -> Windows:
         fps=request.fps,
         height=bucket.height,
         width=bucket.width,
+        max_frames=1 if clip.frames == 1 else None,  # a picture, however long it is shown
     )
     starts = window_starts(len(whole), bucket.frames, request.windows)
+    if request.first is not None:
+        starts = (request.first,) if request.first + bucket.frames <= len(whole) else ()
     if not starts:
         raise RejectedError(TOO_SHORT, f"{len(whole)} frames, {bucket.frames} needed")
     return Windows(starts, np.stack([whole[start : start + bucket.frames] for start in starts]))

@@ -6,18 +6,20 @@ from typing import Any
 from components.artifacts import StagePaths
 from components.data.config import BatchesConfig
 from components.data.loader import LatentBatches
+from components.data.video_batches import VideoBatches
 from components.denoiser.facts import TrainingFacts
 from components.errors import ContractError
 from models.text import EncoderRecord
 
 
 def open_batches(config: BatchesConfig, paths: StagePaths) -> LatentBatches:
-    """Training batches from the stage's latents.
+    """Training batches from the stage's latents, or from the videos that they are of.
 
     Raises `ContractError` if their captions were encoded with another text encoder than the stage is given.
     """
     manifest = paths.input("latents")
-    batches = LatentBatches(manifest, root=paths.root, config=config)
+    source = VideoBatches if config.source == "videos" else LatentBatches
+    batches = source(manifest, root=paths.root, config=config)
     digest = EncoderRecord.read(paths.input("text")).digest
     if batches.store.manifest.text.digest != digest:
         raise ContractError(

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from components.artifacts import StagePaths, fresh_folder, sha256_of, sha256_of_json
 from components.data.latents import LatentManifest
-from components.data.pool import Limits
 from components.errors import ContractError
 from components.evaluation import scores
 from components.evaluation.attributes import Judgement, judge
@@ -83,7 +82,7 @@ def _prepare(config: EvaluateConfig, paths: StagePaths, extractor: Extractor) ->
     runtime = Params.load(paths.root / "params.yaml").runtime
     precision = resolve_precision("auto")
     pipeline = _pipeline(paths, precision)
-    reference = read_reference(config, paths, Limits(runtime.workers, runtime.item_seconds))
+    reference = read_reference(config, paths, runtime.limits("evaluate"))
     check(pipeline, reference.prompts, config)
     protocol = Protocol.of(config, reference, extractor=extractor.sha256, precision=precision)
     return _Task(config, pipeline, sha256_of(paths.input("pipeline")), reference, protocol)

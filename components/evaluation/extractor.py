@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from components.artifacts import StagePaths, fresh_folder, sha256_of
-from components.data.pool import Limits
 from components.errors import ContractError
 from components.evaluation.augment import augment
 from components.evaluation.classifier import (
@@ -48,7 +47,7 @@ def run(config: ExtractorConfig, paths: StagePaths) -> Report:
     Raises `ContractError` when an accuracy is below `min_accuracy`.
     """
     runtime = Params.load(paths.root / "params.yaml").runtime
-    limits = Limits(runtime.workers, runtime.item_seconds)
+    limits = runtime.limits("evaluate")
     draw = partial(draw_clips, frames=config.frames, size=config.size, limits=limits)
     model, losses = train(draw(config.seed, count=config.clips), config)
     held_out = draw(config.seed + HELD_OUT_SEED, count=config.held_out_clips)

@@ -51,7 +51,7 @@ def read_reference(config: EvaluateConfig, paths: StagePaths, limits: Limits) ->
 
     Raises `UserError` when fewer than two clips can be used.
     """
-    clips = read_clips(paths.input("clips"), root=paths.root, videos=paths.input("videos"))
+    clips = read_clips(paths.input("clips"), root=paths.root, videos=paths.place("videos"))
     training = [clip for clip in clips if clip.split == "train"]
     chosen, frames = _usable([clip for clip in clips if clip.split == "validation"], config, limits)
     notes = []

@@ -2,8 +2,12 @@
 
 import typer
 
-from flows.cli import data_items, data_reports
+from flows.cli import data_items, data_latents, data_prune, data_reports
 
-app = typer.Typer(help="The data set: forecasts, reports, one clip, takedowns.", no_args_is_help=True)
+app = typer.Typer(
+    help="The data set: forecasts, reports, one clip, takedowns, room on the disk.", no_args_is_help=True
+)
 data_reports.register(app)
 data_items.register(app)
+data_prune.register(app)
+data_latents.register(app)

@@ -50,11 +50,14 @@ def sweep(
 
     Example: reelforge data sweep --metric motion --from 0 --to 0.2
     """
-    from components.data.sweep import Range, sweep_table
+    from components.data.sweep import Range, selection_counts, sweep_table
 
     filtering = params_of(recipe).filter
     for found in sweep_table(ROOT.resolve(), filtering, metric, Range(low, high, steps)):
         console.print(_sweep_table(found))
+    if filtering.selections and metric is None:
+        for name, count in selection_counts(ROOT.resolve(), filtering).items():
+            console.print(f"selection {name}: {count:,} clips")
 
 
 def _sweep_table(found: "Sweep") -> Table:
@@ -94,7 +97,7 @@ def buckets(
     from components.data.forecast import forecast, read_clips, requests_of
 
     wanted = requests_of(params_of(recipe), stage)
-    clips = read_clips(ROOT.resolve())
+    clips = read_clips(ROOT.resolve(), captions=any(request.encode.flips for request in wanted))
     for request in wanted:
         if stage or request.stage.startswith("train@"):
             _print_forecast(forecast(clips, request, walk), aspects)

@@ -109,6 +109,27 @@ def _has_codec(name: str, mode: str) -> bool:
     return True
 
 
+def _cluster() -> str:
+    from components.data.cluster import describe
+    from components.params import Params
+
+    runtime = Params.load(ROOT / "params.yaml").runtime
+    if runtime.cluster is None:
+        return "none is named: work is done on this machine"
+    return describe(runtime.cluster, runtime.gpus)
+
+
+def _storage() -> str:
+    from components.params import Params, place_in
+    from components.storage import check_readable, check_writable
+
+    params = Params.load(ROOT / "params.yaml")
+    videos, store = place_in(ROOT, params.ingest.videos), params.runtime.store_place(ROOT)
+    check_readable(videos)
+    check_writable(store)
+    return f"videos in {params.ingest.videos}, tables and latents in {params.runtime.store}"
+
+
 def _registry() -> str:
     from components.registry.fetch import champion_line
 
@@ -131,5 +152,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "workspace": _disk,
     "version control": _git,
     "codecs": _codecs,
+    "cluster": _cluster,
+    "storage": _storage,
     "champion": _registry,
 }

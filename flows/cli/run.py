@@ -8,7 +8,8 @@ import typer
 from rich.console import Console
 
 from components.errors import UserError
-from components.params import Params
+from components.params import Params, place_in
+from components.storage import SCHEME
 from flows.cli.display import Display, duration
 from flows.cli.recipes import use_recipe
 from flows.dvc import StageFailed
@@ -18,10 +19,13 @@ ROOT = Path()
 console = Console()
 
 Videos = Annotated[
-    Path | None, typer.Option(help="Folder with your videos (mp4, mov, mkv, webm, …), searched recursively.")
+    str | None,
+    typer.Option(
+        help="Folder or s3://bucket/prefix with your videos (mp4, mov, mkv, webm, …), searched recursively."
+    ),
 ]
 Captions = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         help="CSV, JSONL or Parquet with columns path and text (optional: start, end). Default: sidecars."
     ),
@@ -72,19 +76,25 @@ def run(
     _run_pipeline(ui, mlflow_port, prefect_port, force=force)
 
 
-def _set_source(videos: Path | None, captions: Path | None) -> None:
+def _set_source(videos: str | None, captions: str | None) -> None:
     from flows.edit_params import set_values
 
     values = {}
     if videos:
-        check_videos(videos, Params.load(ROOT / "params.yaml").ingest)
-        values["ingest.videos"] = values["caption.source"] = str(videos.expanduser().resolve())
+        videos = _absolute(videos)
+        check_videos(place_in(ROOT, videos), Params.load(ROOT / "params.yaml").ingest, ROOT)
+        values["ingest.videos"] = values["caption.source"] = videos
     if captions:
-        check_captions(captions)
-        values["caption.source"] = str(captions.expanduser().resolve())
+        captions = _absolute(captions)
+        check_captions(place_in(ROOT, captions))
+        values["caption.source"] = captions
     set_values(ROOT / "params.yaml", values)
     for key, value in values.items():
         console.print(f"params.yaml: {key} = {value}", highlight=False, soft_wrap=True)
+
+
+def _absolute(place: str) -> str:
+    return place if place.startswith(SCHEME) else str(Path(place).expanduser().resolve())
 
 
 def _run_pipeline(ui: bool, mlflow_port: int, prefect_port: int, *, force: bool = False) -> None:

@@ -55,3 +55,21 @@ def test_a_file_that_is_no_yaml_is_refused(tmp_path):
 def test_a_missing_file_says_how_to_get_one(tmp_path):
     with pytest.raises(ParamsError, match="recipes use"):
         Params.load(tmp_path / "params.yaml")
+
+
+def test_a_stage_has_workers_and_gpus_of_its_own_or_those_of_all(tmp_path):
+    def change(raw):
+        raw["runtime"] |= {
+            "workers": 3,
+            "cluster": "auto",
+            "concurrency": {"score": 64},
+            "gpus": {"score": 0.25},
+        }
+
+    runtime = load_changed(tmp_path, change).runtime
+    score, split = runtime.limits("score"), runtime.limits("split")
+    assert (score.workers, score.gpus) == (64, 0.25)
+    assert (split.workers, split.gpus) == (3, 0.0)
+    assert score.cluster == split.cluster == "auto"
+    with pytest.raises(ParamsError, match=r"runtime\.concurrency"):
+        load_changed(tmp_path, lambda raw: raw["runtime"].update(concurrency={"skore": 2}))

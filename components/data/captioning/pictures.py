@@ -1,11 +1,11 @@
 """Frames of a clip as JPEG files in memory: what a vision-language model is shown."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 
 from components.data.video import VideoFile, scaled
+from components.storage import Place
 
 QUALITY = 90  # of the JPEG, in per cent
 
@@ -14,7 +14,7 @@ QUALITY = 90  # of the JPEG, in per cent
 class PictureOrder:
     """Work for a process: so many frames, evenly spaced over a stretch of a file."""
 
-    path: Path
+    path: Place
     start_seconds: float
     end_seconds: float
     frames: int

@@ -14,11 +14,13 @@ from components.data.captioning.local import LocalModel, check_weights
 from components.data.captioning.pictures import PictureOrder, take_pictures
 from components.data.captions import CaptionProblem
 from components.data.config import VisionConfig
-from components.data.pool import Limits, RejectedError, run_pool
+from components.data.pool import RejectedError, run_pool
+from components.data.weights import warn_of_unwatched
 from components.errors import UserError
 from components.params import RuntimeConfig
 from components.progress import Advance, progress
 from components.runtime import caption_key
+from components.storage import Place
 
 log = logging.getLogger(__name__)
 PART = 256  # clips whose pictures are in memory at a time
@@ -46,7 +48,7 @@ class Written:
 
 
 def write_captions(
-    clips: Sequence[Row], config: VisionConfig, root: Path, videos: Path, runtime: RuntimeConfig
+    clips: Sequence[Row], config: VisionConfig, root: Path, videos: Place, runtime: RuntimeConfig
 ) -> Written:
     """Ask about every clip that was not asked about yet. Raises `UserError` where asking on is pointless."""
     _check(config, root, runtime)
@@ -87,6 +89,7 @@ def identity(config: VisionConfig, root: Path) -> str:
 def _check(config: VisionConfig, root: Path, runtime: RuntimeConfig) -> None:
     """Raises `UserError` where no model is named that could be asked."""
     if config.weights:
+        warn_of_unwatched({"caption.vision.weights": config.weights}, root)
         check_weights(root / config.weights)
     elif not runtime.caption_endpoint:
         raise UserError(
@@ -105,7 +108,7 @@ def _captioner(config: VisionConfig, root: Path, runtime: RuntimeConfig) -> Capt
 def _pictures(
     clips: Sequence[Row],
     config: VisionConfig,
-    videos: Path,
+    videos: Place,
     runtime: RuntimeConfig,
     problems: dict[str, str],
 ) -> dict[str, list[bytes]]:
@@ -115,7 +118,7 @@ def _pictures(
         )
         for clip in clips
     ]
-    results = run_pool(take_pictures, orders, Limits(runtime.workers, runtime.item_seconds), title="pictures")
+    results = run_pool(take_pictures, orders, runtime.limits("caption"), title="pictures")
     pictures = {}
     for clip, result in zip(clips, results, strict=True):
         if result.value is None:

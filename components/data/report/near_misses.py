@@ -8,18 +8,18 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
 
 from components.data.filter import RULES, Rule
 from components.data.frames import read_frames
-from components.data.pool import Limits, RejectedError, run_pool
+from components.data.pool import RejectedError, run_pool
 from components.data.report.data_set import DataSet
 from components.data.video import Pixels, VideoFile
 from components.page.charts import short
 from components.page.media import data_uri
+from components.storage import Place
 
 EACH_SIDE = 6
 SIDE = 96  # pixels of a thumbnail's shorter side
@@ -52,12 +52,12 @@ class NearMisses:
 class Order:
     """Work for a process: a stretch of a file."""
 
-    path: Path
+    path: Place
     start: float
     end: float
 
 
-def near_misses(data: DataSet, videos: Path) -> list[NearMisses]:
+def near_misses(data: DataSet, videos: Place) -> list[NearMisses]:
     """A part per threshold that has clips near it, with the videos inside."""
     chosen = [(rule, *_nearest(data, rule)) for rule in RULES if _is_used(data, rule)]
     rows = sorted({int(row) for _, *sides in chosen for side in sides for row in side})
@@ -90,7 +90,7 @@ def _nearest(data: DataSet, rule: Rule) -> tuple[Sequence[int], Sequence[int]]:
     return sides[0], sides[1]
 
 
-def _pictures(data: DataSet, videos: Path, rows: Sequence[int]) -> list[tuple[str, str]]:
+def _pictures(data: DataSet, videos: Place, rows: Sequence[int]) -> list[tuple[str, str]]:
     """(data URI, reason that there is none) of each row."""
     if not rows:
         return []
@@ -98,7 +98,7 @@ def _pictures(data: DataSet, videos: Path, rows: Sequence[int]) -> list[tuple[st
     picked = data.table.select(columns).take(rows).to_pylist()
     orders = [Order(videos / row["source"], row["start_seconds"], row["end_seconds"]) for row in picked]
     runtime = data.params.runtime
-    results = run_pool(make_video, orders, Limits(runtime.workers, runtime.item_seconds), title="thumbnails")
+    results = run_pool(make_video, orders, runtime.limits("report"), title="thumbnails")
     return [(data_uri(result.value), "") if result.value else ("", str(result.reason)) for result in results]
 
 

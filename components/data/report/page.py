@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from components.data.forecast import Forecast, Row, by_length, forecast, read_clips, requests_of
+from components.data.report.contact_sheets import contact_sheets
 from components.data.report.data_set import DataSet
 from components.data.report.distributions import distributions
 from components.data.report.near_misses import near_misses
@@ -12,6 +13,7 @@ from components.data.report.reasons import balance
 from components.data.report.words import caption_facts, licence_shares, source_shares
 from components.page.funnel import funnel
 from components.page.render import write_page
+from components.params import place_in
 
 log = logging.getLogger(__name__)
 PAGE = Path("reports") / "data.html"
@@ -38,18 +40,19 @@ def contents(data: DataSet) -> dict[str, Any]:
         "hours": hours,
         "funnel": funnel(data.root),
         "distributions": distributions(data),
-        "near_misses": near_misses(data, data.root / data.params.ingest.videos),
+        "near_misses": near_misses(data, place_in(data.root, data.params.ingest.videos)),
         "sources": source_shares(data),
         "licences": licence_shares(data),
         "captions": caption_facts(data),
         "forecasts": _forecasts(data),
+        "sheets": contact_sheets(data.root),
     }
 
 
 def _forecasts(data: DataSet) -> list[dict[str, Any]]:
     """Per training stage its buckets, those of the same length together."""
-    clips = read_clips(data.root)
     wanted = [request for request in requests_of(data.params) if request.stage.startswith(FORECAST_GROUP)]
+    clips = read_clips(data.root, captions=any(request.encode.flips for request in wanted))
     return [_forecast_rows(forecast(clips, request)) for request in wanted]
 
 

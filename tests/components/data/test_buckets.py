@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.data.buckets import (
@@ -38,6 +38,7 @@ def test_sides_are_those_of_the_published_tables(resolution, aspect, size):
     assert sides(resolution, aspect, 8) == size
 
 
+@settings(deadline=None)
 @given(
     resolution=st.sampled_from(sorted(set(RESOLUTIONS) - {"144p"})),
     height=st.integers(1, 3),
@@ -100,3 +101,9 @@ def test_fill_accounts_for_every_clip(geometries):
 
 def test_frames_of_a_clip_whose_length_is_a_multiple_of_the_frame_time_are_not_lost_to_rounding():
     assert all(available_frames(count / 30, 30) == count for count in range(1, 2000))
+
+
+def test_a_picture_is_one_frame_at_any_rate_and_no_clip_has_none():
+    assert available_frames(0.04, 8) == 1  # a still is shown for 1/25 s
+    assert available_frames(1.0, 8, own=1) == 1
+    assert available_frames(1.0, 8, own=25) == 8

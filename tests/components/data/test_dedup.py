@@ -195,9 +195,11 @@ def test_a_clip_with_a_caption_in_another_language_is_not_kept(tmp_path, videos,
 def test_what_was_embedded_once_is_not_read_again(deduplicated, videos, monkeypatch):
     rows = (("original", "train", 2.0), ("again", "train", 1.0), ("broken", "train", 1.0))
     first = deduplicated(*rows)
-    monkeypatch.setattr(
-        "components.data.items.run_pool", lambda _, jobs, *__, **___: [] if not jobs else 1 / 0
-    )
+
+    def refuse(*_args):
+        raise AssertionError("a worker was started")
+
+    monkeypatch.setattr("components.data.pool.ItemProcess", refuse)
     assert deduplicated(*rows) == first
 
 

@@ -7,7 +7,7 @@ from components.data.buckets import TOO_SMALL
 from components.data.clips import read_clips
 from components.data.config import BucketsConfig, EncodeConfig
 from components.data.frames import read_frames
-from components.data.latents import LatentManifest, LatentStore
+from components.data.latents import SPLITS, LatentManifest, LatentStore
 from components.data.windows import window_starts
 from components.errors import ContractError, DataQualityError
 from models.autoencoders import load_autoencoder
@@ -21,6 +21,8 @@ INPUTS = {
     "autoencoder": "artifacts/autoencoder/stage3",
     "text": "artifacts/text_encoder",
 }
+
+OUTPUTS = {"latents": "artifacts/latents/videos.json", "pictures": "artifacts/latent_pictures/videos"}
 
 
 def config(**more):
@@ -41,7 +43,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def paths(root):
-    return stage_paths(root, INPUTS, {"latents": "artifacts/latents/videos.json"})
+    return stage_paths(root, INPUTS, OUTPUTS)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ def test_a_row_is_what_the_autoencoder_makes_of_the_window_it_names(report, root
         rows = latents.rows(family)
         stored, embedded, mask = latents.read(family, range(len(rows)))
         for row in (0, len(rows) - 1):
-            clip = clips[rows.clip_ids[row]]
+            clip = clips[rows.clip_ids([row])[0]]
             whole = read_frames(
                 clip.path,
                 clip.start_seconds,
@@ -83,14 +85,14 @@ def test_a_row_is_what_the_autoencoder_makes_of_the_window_it_names(report, root
             one_text, one_mask = text.encode([clip.caption])
             assert torch.allclose(embedded[row], one_text[0], atol=1e-2)
             assert torch.equal(mask[row], one_mask[0])
-            assert rows.splits[row] == clip.split
+            assert SPLITS[rows.splits[row]] == clip.split
 
 
 def test_rows_are_in_the_order_of_clip_and_window(report, root, paths):
     latents = LatentStore(paths.output("latents"), root=root)
     for family in latents.manifest.families:
         rows = latents.rows(family)
-        order = list(zip(rows.clip_ids, rows.windows, strict=True))
+        order = list(zip(rows.clip_ids(), rows.windows, strict=True))
         assert order == sorted(order)
         assert len(order) == family.rows
 

@@ -6,8 +6,9 @@ import pytest
 from components.artifacts import StagePaths
 from components.data import filter as filtering
 from components.data import store
-from components.data.config import FilterConfig
-from components.errors import DataQualityError
+from components.data.config import FilterConfig, SelectionConfig
+from components.data.sweep import selection_counts
+from components.errors import DataQualityError, UserError
 
 CONFIG = FilterConfig(
     min_motion=0.1,
@@ -132,3 +133,51 @@ def test_a_clip_counts_once_in_the_balance_whatever_speaks_against_it(filtered):
         "too_bright": 1,
         "text_overlay": 1,
     }
+
+
+def selecting(**selections):
+    named = {name: SelectionConfig(**thresholds) for name, thresholds in selections.items()}
+    return CONFIG.model_copy(update={"selections": named})
+
+
+def test_selections_are_named_subsets_of_what_passes(filtered, tmp_path):
+    clips = {**CLIPS, "fast": {**GOOD, "motion": 3.0}}
+    config = selecting(
+        stage1={}, stage2={"min_motion": 0.5}, stage3={"min_motion": 2.0, "min_sharpness": 4.0}
+    )
+    report, _ = filtered(clips, config=config)
+    rows = store.read(tmp_path, tmp_path / "filter.json").to_pydict()
+    chosen = dict(zip(rows["clip_id"], rows["selections"], strict=True))
+    assert {name: kept for name, kept in chosen.items() if kept} == {
+        "good": ["stage1", "stage2"],
+        "on the edge": ["stage1"],
+        "fast": ["stage1", "stage2", "stage3"],
+    }
+    counted = {"stage1": 3, "stage2": 2, "stage3": 1}
+    assert {name: report.counts[f"selected_{name}"] for name in counted} == counted
+    (tmp_path / "artifacts/clips").mkdir(parents=True)
+    (tmp_path / "score.json").rename(tmp_path / "artifacts/clips/score.json")
+    assert selection_counts(tmp_path, config) == counted
+
+
+def test_without_selections_the_table_has_no_such_column(filtered, tmp_path):
+    filtered(CLIPS)
+    assert "selections" not in store.Manifest.read(tmp_path / "filter.json").columns
+
+
+def test_a_selection_by_a_score_that_nobody_made_is_refused(filtered):
+    with pytest.raises(UserError, match=r"filter.selections.stage2.min_aesthetic: no clip .* `aesthetic` on"):
+        filtered(CLIPS, config=selecting(stage2={"min_aesthetic": 4.5}))
+
+
+def test_small_pictures_are_rejected_by_their_shorter_side(tmp_path):
+    table = pa.table({"clip_id": ["a", "b", "c"], "height": [720, 1280, 719], "width": [1280, 720, 1280]})
+    columns = {name: pa.array([value] * 3, pa.float32()) for name, value in GOOD.items()}
+    store.create(tmp_path, "clips", table, "split").write(tmp_path / "split.json")
+    scores = pa.table({"clip_id": ["a", "b", "c"], **columns})
+    store.add_columns(tmp_path, tmp_path / "split.json", scores, "score").write(tmp_path / "score.json")
+    found = filtering.read_scores(tmp_path, tmp_path / "score.json")
+    config = CONFIG.model_copy(update={"min_side": 720})
+    rules = filtering.enabled_rules(config, store.Manifest.read(tmp_path / "score.json"))
+    marks = filtering.judge(found, rules, config)
+    assert filtering.reason_lists(marks, rules).to_pylist() == [[], [], ["too_small"]]

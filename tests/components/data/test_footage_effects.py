@@ -88,3 +88,14 @@ def test_scenes_too_short_for_their_transitions_are_refused(tmp_path):
     root = make_root(tmp_path, footage__files=16, **{**EFFECTS, "footage__transition_seconds": 1.0})
     with pytest.raises(UserError, match=r"too short for footage\.transition_seconds"):
         run_stage(root, "footage")
+
+
+def test_an_exact_duplicate_has_the_bytes_of_another_file_and_ingest_says_so(tmp_path):
+    root = make_root(tmp_path, footage__files=9, footage__duplicate_files=1)
+    run_stage(root, "footage")
+    folder = root / "data" / "footage"
+    sidecars = {path: json.loads(path.read_text()) for path in folder.glob("*.json")}
+    (copy,) = (path for path, known in sidecars.items() if known["kind"] == "duplicate")
+    original = folder / sidecars[copy]["duplicate_of"]
+    assert copy.with_suffix(".mp4").read_bytes() == original.read_bytes()
+    assert run_stage(root, "ingest").reasons["exact_duplicate"] == 1

@@ -12,7 +12,9 @@ from components.data import store
 from components.data.buckets import assign, available_frames
 from components.data.config import BatchesConfig, BucketsConfig, EncodeConfig
 from components.data.forecast import Request, Row, forecast, read_clips, requests_of
-from components.data.latents import Family, LatentManifest, TextTable, describe_shard, write_shard
+from components.data.latent_shards import Members, sample_parts, write_latents, write_text
+from components.data.latents import Family, LatentManifest, TextTable
+from components.data.samples import write_samples
 from components.data.windows import window_starts
 from components.errors import ContractError, UserError
 from components.params import Params
@@ -65,28 +67,21 @@ def make_latents(root, rows):
         ):
             for start in window_starts(frames, bucket.frames, ENCODE.windows):
                 members.setdefault(bucket, []).append((row["clip_id"], row["split"], start))
-    import torch
-
-    families = []
+    families, records, folder = [], {}, "latents/videos"
     for bucket, found in members.items():
-        path = root / f"store/latents/videos/{bucket.resolution}-{bucket.key}.safetensors"
-        tensors = {
-            "latents": torch.zeros(len(found), 1, 1, 1, 1, dtype=torch.float16),
-            "caption": torch.zeros(len(found), dtype=torch.int64),
-        }
+        file = f"{folder}/{bucket.resolution}-{bucket.key}.safetensors"
         ids, splits, windows = (list(column) for column in zip(*found, strict=True))
-        write_shard(path, tensors, {"clip_ids": ids, "splits": splits, "windows": windows})
-        shards = (describe_shard(path, root, "latents"),)
+        rows = Members(ids, splits, windows, ["plain"] * len(found), [0] * len(found))
+        record = write_latents(root / "store", file, np.zeros((len(found), 1, 1, 1, 1), np.float16), rows)
         place = (bucket.resolution, bucket.aspect, bucket.frames, bucket.height, bucket.width)
-        families.append(Family(f"{bucket.resolution}-{bucket.key}", *place, (1, 1, 1, 1), len(found), shards))
-    write_shard(
-        root / "store/latents/videos/text.safetensors",
-        {"text": torch.zeros(1, 2, 2).half(), "text_mask": torch.ones(1, 2, dtype=torch.bool)},
-        {},
+        families.append(Family(bucket.key, *place, (1, 1, 1, 1), len(found), (record.shard,)))
+        records[families[-1].name] = [record]
+    text = write_text(
+        root / "store", f"{folder}/text.safetensors", np.zeros((1, 2, 2), np.float16), np.ones((1, 2), bool)
     )
-    text = describe_shard(root / "store/latents/videos/text.safetensors", root, "text")
     manifest = root / "artifacts/latents/videos.json"
-    LatentManifest({}, TextTable("t", 2, 2, (text,)), 8, tuple(families), {}).write(manifest)
+    samples = write_samples(root / "store", folder, lambda: sample_parts(records))
+    LatentManifest({}, TextTable("t", 2, 2, (text,)), 8, tuple(families), {}, samples).write(manifest)
     return manifest
 
 

@@ -16,6 +16,7 @@ from video_files import counter_frame, write_video
 from components.data.config import ScoreConfig
 from components.data.score_items import PARAMETERS, WEIGHTS, only, version_of
 from components.data.scorers import SCORERS
+from components.data.split import work_of
 from components.params import Params
 
 ROOT = Path(__file__).parents[3]
@@ -89,8 +90,22 @@ def test_a_run_over_a_finished_set_works_on_nothing_and_changes_nothing(once, ro
     def refuse(*_args, **_kwargs):
         raise AssertionError("an item was worked on")
 
-    monkeypatch.setattr("components.data.pool._Worker", refuse)
+    monkeypatch.setattr("components.data.pool.ItemProcess", refuse)
     assert run_chain(root) == once[1]
+
+
+def test_how_many_rows_are_in_memory_changes_nothing(once, root, monkeypatch):
+    shutil.rmtree(root / "store")
+    os.truncate(root / "data/footage/07.mp4", 0)
+    whole = run_chain(root)
+    shutil.rmtree(root / "store")
+    monkeypatch.setattr("components.data.ingest.CHUNK", 9)
+    monkeypatch.setattr("components.data.split.BATCH_ROWS", 5)
+    monkeypatch.setattr("components.data.score.BATCH_ROWS", 7)
+    assert run_chain(root) == whole != once[1]
+    assert kept(root, "split") == kept(root, "score/text") == FILES - 1
+    assert run_chain(root) == whole
+    assert kept(root, "split") == kept(root, "score/text") == FILES - 1
 
 
 def test_a_touched_file_is_hashed_and_not_looked_at_again(once, root):
@@ -117,6 +132,32 @@ def test_a_changed_scorer_is_computed_by_itself(root):
         assert kept(root, name) == FILES
     shutil.rmtree(root / "store")
     assert run_chain(root) == found
+
+
+@pytest.mark.parametrize("scorer", WEIGHTS)
+def test_other_weights_under_the_same_name_are_other_scores_of_that_scorer_alone(scorer, tmp_path):
+    config = Params.load(ROOT / "params.yaml").score
+    for parameter in WEIGHTS[scorer]:
+        path = tmp_path / parameter / "model.bin" if parameter == "clip_weights" else tmp_path / parameter
+        named = config.model_copy(update={parameter: str(tmp_path / parameter)})
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"first")
+        before = {name: version_of(name, named) for name in SCORERS}
+        path.write_bytes(b"other")
+        after = {name: version_of(name, named) for name in SCORERS}
+        changed = {name for name in SCORERS if before[name] != after[name]}
+        assert changed == {name for name in WEIGHTS if parameter in WEIGHTS[name]}
+
+
+def test_other_weights_of_the_shot_detector_are_another_split(tmp_path):
+    config = Params.load(ROOT / "params.yaml").split
+    named = config.model_copy(update={"detector": "transnetv2", "weights": "shots.pth"})
+    versions = []
+    for content in (b"first", b"other"):
+        (tmp_path / "shots.pth").write_bytes(content)
+        versions.append(work_of(named, tmp_path).version)
+    assert versions[0] != versions[1]
+    assert work_of(config, tmp_path).version["weights"] is None
 
 
 def test_a_scorer_that_is_switched_on_later_is_computed_by_itself(root):

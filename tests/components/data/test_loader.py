@@ -1,13 +1,16 @@
+import shutil
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 from latent_files import CAPTIONS, clip_id, make_latents
+from safetensors.torch import load_file
 
 from components.data.config import BatchesConfig
 from components.data.latents import LatentStore
 from components.data.loader import LatentBatches
+from components.data.mirror import VARIANTS
 from components.errors import ContractError, UserError
 
 FAMILIES = [
@@ -125,7 +128,7 @@ def test_a_damaged_shard_is_named(tmp_path):
     content = bytearray(shard.read_bytes())
     content[-1] ^= 1
     shard.write_bytes(bytes(content))
-    assert LatentStore(manifest, root=tmp_path).verify() == [shard.relative_to(tmp_path).as_posix()]
+    assert LatentStore(manifest, root=tmp_path).verify() == [shard.relative_to(tmp_path / "store").as_posix()]
 
 
 def test_rows_are_read_in_the_order_asked_for_across_shards(tmp_path):
@@ -133,5 +136,51 @@ def test_rows_are_read_in_the_order_asked_for_across_shards(tmp_path):
     store = LatentStore(manifest, root=tmp_path)
     latents, *_ = store.read(store.manifest.families[0], [9, 0, 4, 4, 2])
     assert latents[:, 0, 0, 0, 0].tolist() == [9, 0, 4, 4, 2]
-    assert store.rows(store.manifest.families[0]).clip_ids.tolist() == [clip_id(n) for n in range(10)]
+    assert store.rows(store.manifest.families[0]).clip_ids() == [clip_id(n) for n in range(10)]
     assert np.all(store.rows(store.manifest.families[0]).windows == 0)
+
+
+def test_offsets_of_the_table_are_where_an_independent_reader_finds_the_rows(tmp_path):
+    manifest, *_ = make_latents(tmp_path, FAMILIES, shard_rows=3)
+    store = LatentStore(manifest, root=tmp_path)
+    for family in store.manifest.families:
+        rows = store.rows(family)
+        whole = torch.cat([load_file(tmp_path / "store" / shard.file)["latents"] for shard in family.shards])
+        for row, (shard, offset) in enumerate(zip(rows.shards, rows.offsets, strict=True)):
+            content = (tmp_path / "store" / family.shards[shard].file).read_bytes()
+            size = whole[row].numel() * 2
+            assert content[offset : offset + size] == whole[row].numpy().tobytes()
+        assert torch.equal(store.read(family, range(len(rows)))[0], whole.float())
+
+
+def test_opening_a_store_reads_no_shard(tmp_path):
+    manifest, *_ = make_latents(tmp_path, FAMILIES)
+    for shard in (tmp_path / "store").rglob("32px*.safetensors"):
+        shard.write_bytes(bytes(shard.stat().st_size))  # nothing in it is of use
+    batches = LatentBatches(manifest, root=tmp_path, config=config())
+    assert batches.samples == 13
+
+
+def test_a_shard_that_was_cut_off_is_found_when_the_store_is_opened(tmp_path):
+    manifest, *_ = make_latents(tmp_path, FAMILIES)
+    shard = next((tmp_path / "store").rglob("32px*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:-2])
+    with pytest.raises(ContractError, match="its manifest says"):
+        LatentStore(manifest, root=tmp_path)
+
+
+def test_a_table_of_samples_that_is_missing_is_named(tmp_path):
+    manifest, *_ = make_latents(tmp_path, FAMILIES)
+    shutil.rmtree(tmp_path / "store/latents/test/samples.lance")
+    with pytest.raises(ContractError, match=r"samples\.lance is missing"):
+        LatentBatches(manifest, root=tmp_path, config=config())
+
+
+def test_mirrored_samples_are_samples_of_their_own(tmp_path):
+    manifest, *_ = make_latents(tmp_path, FAMILIES[:1], variants=VARIANTS)
+    batches = LatentBatches(manifest, root=tmp_path, config=config({"32px": {1: (1.0, 4)}}))
+    assert batches.samples == 20
+    family = batches.families[0]
+    drawn = [row for position in range(5) for row in batches.chosen(position)[1].tolist()]
+    assert sorted(drawn) == list(range(20))
+    assert len(set(batches.store.rows(family).samples().tolist())) == 20

@@ -1,12 +1,20 @@
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
+import pool_work
+import psutil
 import pytest
 from pool_work import process_of, work
 
 from components.data.pool import Limits, Outcome, Result, reason_counts, run_pool
+from components.errors import UserError
 
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
 LIMITS = Limits(workers=2, item_seconds=2.0)
 
 
@@ -43,12 +51,37 @@ def test_a_defect_stops_the_pool_and_shows_the_traceback_of_the_worker():
     assert "pool_work.py" in str(error.value)
 
 
+def test_what_no_item_can_do_without_ends_the_run_with_one_sentence():
+    with pytest.raises(UserError, match=r"^the credentials have expired$"):
+        run_pool(work, [1, "refuse", 2], LIMITS, title="test")
+
+
 def test_workers_are_other_processes_and_are_gone_afterwards():
     results = run_pool(process_of, range(8), LIMITS, title="test")
     processes = {result.value for result in results}
     assert os.getpid() not in processes
     assert len(processes) <= LIMITS.workers
     assert not multiprocessing.active_children()
+
+
+def test_a_worker_that_hangs_ends_with_the_process_that_started_it(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)])}
+    told = tmp_path / "pid"
+    command = [sys.executable, pool_work.__file__, "slow", f"hold {told}"]
+    parent = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while not (told.exists() and told.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        worker = psutil.Process(int(told.read_text()))
+        time.sleep(0.1)  # it is told before it hangs
+    finally:
+        parent.kill()  # it alone, so that it cannot end what it started
+        parent.wait()
+    _, alive = psutil.wait_procs([worker], timeout=20)
+    for process in alive:
+        process.kill()
+    assert not alive
 
 
 def test_no_items_need_no_process():

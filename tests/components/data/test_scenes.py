@@ -101,12 +101,14 @@ def test_pyscenedetect_finds_what_the_package_finds_by_itself(footage):
 
 def test_pans_over_fine_texture_are_neither_cuts_nor_dissolves(tmp_path):
     cuts, dissolves = [], []
-    for seed in (570, 571, 572):
+    for seed in range(570, 577):
         hard = make_film(tmp_path / f"hard_{seed}.mp4", seed=seed, fps=24, dissolves=False)
         cuts.append(f1(starts(hard.path)[1:], list(hard.cuts), tolerance=0.6 * FRAME))
+    for seed in range(570, 573):
         soft = make_film(tmp_path / f"soft_{seed}.mp4", seed=seed, fps=24, dissolves=True)
         scenes = detect_scenes(soft.path, CONFIG)
         gaps = [(one.times[-1] + other.start) / 2 for one, other in pairwise(scenes)]
         dissolves.append(f1(gaps, [sum(bounds) / 2 for bounds in soft.dissolves], tolerance=4 * FRAME))
-    assert score_of(cuts) >= 0.95  # of 15 cuts: one slip is allowed
+    assert sum(hits + missed for hits, _, missed in cuts) == 35
+    assert score_of(cuts) >= 0.97  # two slips are allowed
     assert score_of(dissolves) >= 0.85

@@ -22,10 +22,13 @@ class Film:
     dissolves: Sequence[tuple[float, float]]
 
 
-def shot(rng: np.random.Generator, frames: int, fps: int) -> np.ndarray:
+def shot(
+    rng: np.random.Generator, frames: int, fps: int, size: tuple[int, int] = (HEIGHT, WIDTH)
+) -> np.ndarray:
     """(T, H, W, 3): a picture with the spectrum of nature under a moving camera, with up to three moving discs."""
-    picture = _texture(rng)
-    speed = rng.normal(size=2) * rng.choice([0, 0, FASTEST / 3, FASTEST]) * WIDTH / fps
+    height, width = size
+    picture = _texture(rng, height, width)
+    speed = rng.normal(size=2) * rng.choice([0, 0, FASTEST / 3, FASTEST]) * width / fps
     zoom = rng.choice([0, 0, 0.05, -0.05]) / fps
     discs = [
         (
@@ -36,7 +39,7 @@ def shot(rng: np.random.Generator, frames: int, fps: int) -> np.ndarray:
         )
         for _ in range(rng.integers(0, 4))
     ]
-    size, middle = np.array([WIDTH, HEIGHT]), np.array([WIDTH, HEIGHT], dtype=float)
+    shape, middle = np.array([width, height]), np.array([width, height], dtype=float)
     filmed = []
     for index in range(frames):
         time = index - frames / 2
@@ -45,18 +48,19 @@ def shot(rng: np.random.Generator, frames: int, fps: int) -> np.ndarray:
         matrix = np.array([[scale, 0, corner[0]], [0, scale, corner[1]]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         frame = cv2.warpAffine(
-            picture, matrix, (WIDTH, HEIGHT), flags=flags, borderMode=cv2.BORDER_REFLECT_101
+            picture, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101
         )
         for place, pace, radius, colour in discs:
             centre = 1 - np.abs((place + pace * index) % 2 - 1)  # turns back at the edges
-            at = [int(value) for value in centre * size]
-            cv2.circle(frame, at, int(radius * WIDTH), colour.tolist(), -1, cv2.LINE_AA)
+            at = [int(value) for value in centre * shape]
+            cv2.circle(frame, at, int(radius * width), colour.tolist(), -1, cv2.LINE_AA)
         filmed.append(frame + rng.normal(size=frame.shape) * GRAIN)
     return np.stack(filmed)
 
 
-def _texture(rng: np.random.Generator) -> np.ndarray:
-    height, width = 2 * HEIGHT, 2 * WIDTH
+def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """A picture of twice that size."""
+    height, width = 2 * height, 2 * width
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     frequency[0, 0] = 1
     noise = np.fft.rfft2(rng.normal(size=(3, height, width))) / frequency ** rng.uniform(1.0, 1.4)

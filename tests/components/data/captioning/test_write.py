@@ -82,7 +82,7 @@ def run(root, **more):
     config = CaptionConfig(source="captions.csv", fallback="a video", max_words=30, vision=vision, **more)
     paths = StagePaths(
         root,
-        {"clips": root / "filter.json", "captions": root / "captions.csv"},
+        {"clips": root / "filter.json", "captions": root / "captions.csv", "videos": root / "videos"},
         {"clips": root / "caption.json"},
         root,
     )

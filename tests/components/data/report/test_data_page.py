@@ -1,12 +1,17 @@
 """The data report as a person gets it: its account balances, and it opens from disk with nothing around it."""
 
+import base64
 import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from footage_workspace import make_root, run_stage
 
+from components.artifacts import write_json
 from components.data import store
+from components.data.encode_pictures import write_png
 from components.data.report.data_set import DataSet
 from components.data.report.distributions import Threshold, histogram
 from components.data.report.near_misses import EACH_SIDE, near_misses
@@ -85,6 +90,19 @@ def test_shares_of_sources_and_captions_add_up(workspace):
     assert sum(share.share for share in shares) == pytest.approx(1)
     facts = caption_facts(data)
     assert sum(count for _, count in facts.origins) == int(data.kept.sum())
+
+
+def test_contact_sheets_of_an_encode_stand_in_the_page(workspace, tmp_path):
+    root = Path(shutil.copytree(workspace, tmp_path / "copy"))
+    folder = root / "artifacts/latent_pictures/videos"
+    folder.mkdir(parents=True)
+    write_png(folder / "a.png", np.zeros((4, 6, 3), np.uint8))
+    lines = [{"clip_id": "0", "window": 0, "variant": "plain", "psnr": each} for each in (20.0, 30.0)]
+    write_json(folder / "pictures.json", [{"file": "a.png", "bucket": "32px 9x32x32", "lines": lines}])
+    text = write_data_report(root).read_text()
+    (picture,) = re.findall(r"data:image/png;base64,([\w+/=]+)", text)
+    assert base64.b64decode(picture) == (folder / "a.png").read_bytes()
+    assert "<b>videos 32px 9x32x32</b> 25.0 dB" in text
 
 
 def test_a_set_that_is_not_finished_says_so(workspace, tmp_path):
