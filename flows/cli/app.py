@@ -8,7 +8,7 @@ from rich.console import Console
 
 from components.errors import UserError
 from components.runtime import prepare_services
-from flows.cli import catalogue, data, doctor, generate, recipes, registry, run, services, status
+from flows.cli import catalogue, data, doctor, generate, recipes, registry, run, services, status, vbench
 
 HELP = """From a bucket of raw video to a promoted text-to-video model.
 
@@ -39,6 +39,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(catalogue.app, name="models")
 app.add_typer(data.app, name="data")
+app.add_typer(vbench.app, name="vbench")
 
 
 def main() -> None:
