@@ -43,6 +43,7 @@ MINIATURE: dict[str, Any] = {
     "evaluate.reconstruction_clips": 4,
     "evaluate.sampler": {"steps": 2, "guidance": 2.0},
     "gate.min_samples": 4,
+    "gate.min_samples_per_feature": 0.0,
     "gate.permutations": 20,
     "gate.bootstrap": 50,
     "gate.floors": {
@@ -55,10 +56,33 @@ MINIATURE: dict[str, Any] = {
 }
 
 
+FOLDERS = (
+    "models",
+    "components",
+    "flows",
+    "recipes",
+    "baseline",
+    "frozen_baseline",
+    "data_baseline",
+    "registry",
+    ".dvc",
+)
+
+
 def make_workspace(folder: Path, **more: Any) -> Path:
     """A git and DVC workspace in `folder`, committed, with miniature parameters; `more` overrides dotted keys."""
     ignore = shutil.ignore_patterns("__pycache__", "tmp", "cache")
-    for name in ("models", "components", "flows", "recipes", "baseline", "data_baseline", "registry", ".dvc"):
+    for name in (
+        "models",
+        "components",
+        "flows",
+        "recipes",
+        "baseline",
+        "frozen_baseline",
+        "data_baseline",
+        "registry",
+        ".dvc",
+    ):
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
     for name in ("dvc.yaml", "params.yaml", "prefect.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)

@@ -1,8 +1,12 @@
 """Parameters of the offline extractor and of the evaluation."""
 
+from typing import Literal
+
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from components.config import Section
+
+FvdConvention = Literal["stylegan-v", "common-metrics", "tensorflow", "cd-fvd-i3d", "cd-fvd-videomae"]
 
 
 class ExtractorConfig(Section):
@@ -25,6 +29,35 @@ class SamplerConfig(Section):
     guidance: NonNegativeFloat
 
 
+class WeightsConfig(Section):
+    """A published network by path. With `sha256` another file is refused; the digest is in the identity anyway."""
+
+    path: str
+    sha256: str | None = None
+
+
+class LpipsConfig(Section):
+    """LPIPS of reconstructions: torchvision's checkpoint of the network, and the heads published with LPIPS 0.1."""
+
+    network: Literal["alex", "vgg"]
+    backbone: str
+    heads: str
+
+
+class PublishedConfig(Section):
+    """Metrics under their published conventions, each measured where its weights are named."""
+
+    fvd: dict[FvdConvention, WeightsConfig] = Field(
+        default_factory=dict
+    )  # per convention; KVD and FVD at infinity come with it
+    inception_score: WeightsConfig | None = None  # C3D of UCF-101, as TorchScript
+    splits: PositiveInt = 10  # of the Inception Score
+    fid: WeightsConfig | None = None  # Inception v3 of FID, as TorchScript
+    clipsim: str | None = None  # folder of a CLIP model; ViT-B/32 as published
+    lpips: LpipsConfig | None = None
+    batch: PositiveInt = 16  # clips in a network at a time
+
+
 class EvaluateConfig(Section):
     """The evaluation protocol; its digest is part of every score's identity."""
 
@@ -40,3 +73,4 @@ class EvaluateConfig(Section):
     reconstruction_clips: PositiveInt
     validation_loss_times: PositiveInt  # equidistant interior times
     negative_prompt: str = Field(default="")
+    published: PublishedConfig = PublishedConfig()

@@ -26,6 +26,7 @@ from components.evaluation.config import EvaluateConfig
 from components.evaluation.gallery import write_reconstructions, write_samples
 from components.evaluation.generate import Frames, check, generate, untrained
 from components.evaluation.protocol import Protocol
+from components.evaluation.published.measure import Material, Published
 from components.evaluation.record import FEATURES_FILE, EvaluationRecord, Metric
 from components.evaluation.reference import Reference, read_reference
 from components.evaluation.validation_loss import losses_of_clips
@@ -47,6 +48,7 @@ class _Task:
     model_sha256: str
     reference: Reference
     protocol: Protocol
+    published: Published
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,9 @@ def run(config: EvaluateConfig, paths: StagePaths) -> Report:
     task = _prepare(config, paths, extractor)
     videos = _make_videos(task, paths.checkpoints)
     seen = _look(extractor, task.reference, videos)
-    metrics = _measure(task, videos, seen)
+    metrics, features = _measure(task, videos, seen)
     with fresh_folder(paths.output("evaluation")) as folder:
-        save_file(seen.features.as_dict(), folder / FEATURES_FILE)
+        save_file(features, folder / FEATURES_FILE)
         record = _record(folder, task, videos, seen.generated, metrics)
         record.write(folder)
     shutil.rmtree(paths.checkpoints, ignore_errors=True)
@@ -80,13 +82,14 @@ def run(config: EvaluateConfig, paths: StagePaths) -> Report:
 
 def _prepare(config: EvaluateConfig, paths: StagePaths, extractor: Extractor) -> _Task:
     """Load and check everything before the first sample is made."""
+    published = Published.open(config.published, paths.root, config.frames, config.seed)
     runtime = Params.load(paths.root / "params.yaml").runtime
     precision = resolve_precision("auto")
     pipeline = _pipeline(paths, precision)
     reference = read_reference(config, paths, Limits(runtime.workers, runtime.item_seconds))
     check(pipeline, reference.prompts, config)
     protocol = Protocol.of(config, reference, extractor=extractor.sha256, precision=precision)
-    return _Task(config, pipeline, sha256_of(paths.input("pipeline")), reference, protocol)
+    return _Task(config, pipeline, sha256_of(paths.input("pipeline")), reference, protocol, published)
 
 
 def _extractor(config: EvaluateConfig, folder: Path) -> Extractor:
@@ -158,16 +161,23 @@ def _look(extractor: Extractor, reference: Reference, videos: _Videos) -> _Seen:
     return _Seen(features, judged(words=made.words), judged(words=real.words))
 
 
-def _measure(task: _Task, videos: _Videos, seen: _Seen) -> dict[str, Metric]:
+def _measure(
+    task: _Task, videos: _Videos, seen: _Seen
+) -> tuple[dict[str, Metric], dict[str, scores.Features]]:
+    """All metrics, and all features that a comparison needs again."""
     reference, protocol = task.reference, task.protocol
     shown = len(videos.decoded)
-    return {
+    material = Material(reference.ids, reference.prompts, videos.generated, reference.frames, videos.decoded)
+    published, features = task.published.measure(material, protocol)
+    metrics = {
         **scores.distances(seen.features, protocol),
         **scores.accuracies(seen.generated, seen.real, protocol),
         **scores.motion(reference.ids, videos.generated, reference.frames, protocol),
         **scores.reconstructions(reference.ids[:shown], reference.frames[:shown], videos.decoded, protocol),
         **_validation_loss(task, videos.latents),
+        **published,
     }
+    return metrics, {**seen.features.as_dict(), **features}
 
 
 def _validation_loss(task: _Task, latents: Tensor) -> dict[str, Metric]:

@@ -4,6 +4,7 @@ An identity names the metric and a digest of what goes into it: change the numbe
 extractor or one reference clip, and the identity changes with it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,13 +59,17 @@ class Protocol:
     def as_json(self) -> dict[str, Any]:
         return {"generation": self.generation, "reference": self.reference, "reading": self.reading}
 
-    def distance(self, metric: str) -> str:
-        """Identity of a distance between generated and real clips."""
-        return identity(metric, self.as_json())
+    def distance(self, metric: str, *, network: Mapping[str, Any] | None = None, **more: Any) -> str:
+        """Identity of a distance between generated and real clips, in the features of `network` (ours where None)."""
+        reading = self.reading if network is None else dict(network)
+        return identity(
+            metric, {"generation": self.generation, "reference": self.reference, "reading": reading, **more}
+        )
 
-    def judged(self, metric: str) -> str:
-        """Identity of a share of prompts that the classifier finds fulfilled."""
-        return identity(metric, {"generation": self.generation, "reading": self.reading})
+    def judged(self, metric: str, *, network: Mapping[str, Any] | None = None, **more: Any) -> str:
+        """Identity of what `network` (our classifier where None) makes of the videos and their prompts."""
+        reading = self.reading if network is None else dict(network)
+        return identity(metric, {"generation": self.generation, "reading": reading, **more})
 
     def made(self, metric: str) -> str:
         """Identity of what is measured on the generated pixels alone."""

@@ -12,11 +12,13 @@ from components.evaluation.frechet import frechet_distance, kernel_distance
 from components.evaluation.motion import motion_energy, temporal_flickering
 from components.evaluation.protocol import DDOF, Protocol, even_and_odd
 from components.evaluation.reconstruction import pooled_psnr, psnr, ssim
-from components.evaluation.record import Metric
+from components.evaluation.record import Distance, Metric
 
 Frames = NDArray[np.uint8]
 Features = NDArray[np.float32]
 LEVELS = 255.0
+TOY = "toy"  # features of the small extractor
+COMPARED = {"toy_fvd": Distance(TOY, "frechet", DDOF), "toy_kvd": Distance(TOY, "kernel")}
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,12 @@ class FeatureSets:
     untrained: Features
 
     def as_dict(self) -> dict[str, Features]:
-        return {"generated": self.generated, "reference": self.reference, "untrained": self.untrained}
+        """As the features file names them."""
+        return {
+            f"{TOY}/generated": self.generated,
+            f"{TOY}/reference": self.reference,
+            f"{TOY}/untrained": self.untrained,
+        }
 
 
 def distances(features: FeatureSets, protocol: Protocol) -> dict[str, Metric]:
@@ -47,7 +54,7 @@ def distances(features: FeatureSets, protocol: Protocol) -> dict[str, Metric]:
         "toy_kvd": (kernel_distance(real, features.generated), count),
     }
     return {
-        name: Metric(value, protocol.distance(name), higher_is_better=False, n=n)
+        name: Metric(value, protocol.distance(name), higher_is_better=False, n=n, distance=COMPARED.get(name))
         for name, (value, n) in values.items()
     }
 

@@ -14,16 +14,17 @@ from components.registry.policy.verdict import Decision, Status, Verdict
 from components.report import Report
 
 log = logging.getLogger(__name__)
+__all__ = ["decide", "run"]
 
 
 def run(config: GateConfig, paths: StagePaths) -> Report:
     """Write `verdict.json`: the decision, its reason, and every check behind it."""
     candidate = Contestant.read(paths.input("evaluation"))
-    champion = read_champion(paths.input("baseline"))
+    champion, frozen = (read_champion(paths.input(name)) for name in ("baseline", "frozen"))
     with threadpool_limits(
         1
     ):  # a thousand decompositions of small matrices: threads would only wait for each other
-        verdict = decide(candidate, champion, config)
+        verdict = decide(candidate, champion, config, frozen=frozen)
     write_json(
         paths.output("verdict"),
         {

@@ -95,7 +95,7 @@ def test_the_distances_are_those_of_the_stored_features(record, paths):
     stored = load_file(paths.output("evaluation") / "features.safetensors")
     assert all(rows.shape == (len(SCENES), 8) and rows.dtype == np.float32 for rows in stored.values())
     for metric, rows in (("toy_fvd", "generated"), ("toy_fvd_untrained", "untrained")):
-        expected = frechet_distance(stored["reference"], stored[rows])
+        expected = frechet_distance(stored["toy/reference"], stored[f"toy/{rows}"])
         assert record.metrics[metric].value == pytest.approx(expected)
 
 

@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from components.evaluation.record import Distance, Metric
 from components.registry.config import FloorsConfig, GateConfig
 from components.registry.policy.contestant import Contestant
 from components.registry.policy.decide import decide
 from components.registry.policy.verdict import Decision, Status
-from tests.components.registry.contestants import FEATURES, contestant, with_metric
+from tests.components.registry.contestants import FEATURES, contestant, with_features, with_metric
 
 FLOORS = FloorsConfig(
     max_toy_fvd_share_of_untrained=0.5,
@@ -27,6 +28,8 @@ POLICY = GateConfig(
     bootstrap=200,
     seed=5,
     margins={"colour_accuracy": 0.1, "validation_loss": 0.05},
+    frozen="frozen_baseline",
+    frozen_margins={},
     floors=FLOORS,
 )
 
@@ -60,9 +63,9 @@ def test_equal_models_are_promoted_in_at_most_seven_percent_of_trials():
 def test_a_model_that_repeats_itself_for_a_quarter_of_the_prompts_is_rejected():
     for seed in range(10):
         honest = shifted(seed, 0.0)
-        repeated = honest.generated.copy()
+        repeated = honest.features["toy/generated"].copy()
         repeated[: len(repeated) // 4] = repeated[0]
-        candidate = replace(contestant("repeats", seed=seed), generated=repeated)
+        candidate = with_features(contestant("repeats", seed=seed), repeated)
         assert decide(candidate, honest, POLICY).decision is Decision.REJECT
 
 
@@ -120,7 +123,7 @@ def test_a_number_that_is_none_or_not_finite_fails_closed(metric, value):
 
 def test_features_that_are_not_finite_fail_closed():
     candidate = shifted(1, 0.0)
-    candidate.generated[3, 2] = float("nan")
+    candidate.features["toy/generated"][3, 2] = float("nan")
     verdict = decide(candidate, shifted(2, 2.0), POLICY)
     assert verdict.decision is Decision.REJECT
     assert "not finite" in verdict.reason
@@ -210,12 +213,70 @@ def test_the_verdict_does_not_depend_on_the_order_of_the_metrics():
 def test_more_features_than_samples_still_give_a_verdict():
     wide = np.random.default_rng(0)
     sides = [
-        replace(
+        with_features(
             contestant(name, seed=seed),
-            generated=wide.normal(size=(64, 3 * FEATURES * 8)),
-            reference=wide.normal(size=(64, 3 * FEATURES * 8)),
+            wide.normal(size=(64, 3 * FEATURES * 8)),
+            wide.normal(size=(64, 3 * FEATURES * 8)),
         )
         for name, seed in (("a", 1), ("b", 2))
     ]
-    policy = POLICY.model_copy(update={"permutations": 9, "margins": {}})
+    policy = POLICY.model_copy(update={"permutations": 9, "margins": {}, "min_samples_per_feature": 0.0})
     assert decide(sides[0], sides[1], policy).decision is not Decision.PROMOTE
+
+
+def test_small_losses_that_add_up_are_stopped_by_the_frozen_baseline():
+    """Each champion is within the margin of the one before, the last is not within that of the first."""
+    policy = POLICY.model_copy(
+        update={
+            "primary": "toy_fvd",
+            "margins": {"validation_loss": 0.05},
+            "frozen_margins": {"validation_loss": 0.1},
+        }
+    )
+
+    def step(number):
+        """Better in the distance, and a little worse in the loss, than the step before."""
+        side = shifted(number + 1, 3.0 - number)
+        scores = dict.fromkeys(side.record.metrics["validation_loss"].per_item, 0.3 + 0.04 * number)
+        return with_metric(side, "validation_loss", value=0.3 + 0.04 * number, per_item=scores)
+
+    first = step(0)
+    decisions = [decide(step(n), step(n - 1), policy, frozen=first).decision for n in (1, 2, 3)]
+    assert decisions == [Decision.PROMOTE, Decision.PROMOTE, Decision.REJECT]
+    verdict = decide(step(3), step(2), policy, frozen=first)
+    assert verdict.reason == "frozen baseline: validation_loss may be 0.12 worse, beyond the margin 0.1"
+
+
+def test_a_frozen_baseline_of_another_protocol_decides_nothing():
+    policy = POLICY.model_copy(update={"frozen_margins": {"colour_accuracy": 0.1}})
+    frozen = with_metric(shifted(3, 0.0), "colour_accuracy", identity="colour_accuracy@old")
+    frozen = replace(frozen, record=replace(frozen.record, protocol={"frames": 17}))
+    verdict = decide(shifted(1, 0.0), shifted(2, 2.0), policy, frozen=frozen)
+    assert verdict.decision is Decision.INCONCLUSIVE
+    assert "colour_accuracy@old" in verdict.reason
+
+
+def test_a_kernel_distance_can_be_the_primary_metric():
+    def with_kernel(side):
+        kernel = Metric(0.1, "toy_kvd@test", False, 64, distance=Distance("toy", "kernel"))
+        return replace(side, record=replace(side.record, metrics={**side.record.metrics, "toy_kvd": kernel}))
+
+    policy = POLICY.model_copy(update={"primary": "toy_kvd", "margins": {}})
+    better, worse = with_kernel(shifted(1, 0.0)), with_kernel(shifted(2, 2.0))
+    assert decide(better, worse, policy).decision is Decision.PROMOTE
+    assert decide(worse, better, policy).decision is Decision.REJECT
+
+
+def test_a_covariance_of_more_features_than_the_samples_can_bear_decides_nothing():
+    wide = np.random.default_rng(0).normal(size=(64, 17))
+    sides = [with_features(contestant(name, seed=seed), wide, wide) for name, seed in (("a", 1), ("b", 2))]
+    verdict = decide(sides[0], sides[1], POLICY)
+    assert verdict.decision is Decision.INCONCLUSIVE
+    assert "needs 4 per feature, 68: raise evaluate.samples" in verdict.reason
+
+
+def test_missing_features_fail_closed():
+    candidate = replace(shifted(1, 0.0), features={})
+    verdict = decide(candidate, shifted(2, 2.0), POLICY)
+    assert verdict.decision is Decision.REJECT
+    assert "no generated features of toy" in verdict.reason
