@@ -4,7 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from components.errors import UserError
-from components.registry.history import read_history
+from components.registry.history import shared_history
 from components.registry.register import FILES
 from components.registry.versions import CHAMPION, TEXT_TO_VIDEO, with_alias
 from components.tracking_writer import connect
@@ -31,6 +31,6 @@ def champion_line(root: Path) -> str:
     version = with_alias(root, TEXT_TO_VIDEO, CHAMPION)
     if version is None:
         return "none yet"
-    made = [entry for entry in read_history(root) if entry["event"] != "kept back"]
+    made = [entry for entry in shared_history(root) if entry["event"] != "kept back"]
     since = next((entry["time"][:10] for entry in reversed(made) if entry["version"] == version.number), "")
     return f"{version}{f', since {since}' if since else ''}"
