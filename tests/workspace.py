@@ -38,6 +38,8 @@ MINIATURE: dict[str, Any] = {
     "extractor.clips": 96,
     "extractor.held_out_clips": 48,
     "extractor.min_accuracy": {"shape": 0.0, "colour": 0.0, "motion": 0.0},
+    "extractor.min_damage_times": 0.0,
+    "extractor.min_caption_margin": {},
     "evaluate.samples": 6,
     "evaluate.gallery": 4,
     "evaluate.reconstruction_clips": 4,

@@ -22,6 +22,8 @@ class ExtractorConfig(Section):
     size: PositiveInt  # pixels; clips are resized to a square of this side
     held_out_clips: PositiveInt
     min_accuracy: dict[str, float]  # per attribute; the stage fails below
+    min_damage_times: NonNegativeFloat = 5.0  # distance of damaged clips over that of real ones
+    min_caption_margin: dict[str, float] = Field(default_factory=dict)  # cosine lost by one wrong word
 
 
 class SamplerConfig(Section):

@@ -29,6 +29,7 @@ from components.evaluation.protocol import Protocol
 from components.evaluation.published.measure import Material, Published
 from components.evaluation.record import FEATURES_FILE, EvaluationRecord, Metric
 from components.evaluation.reference import Reference, read_reference
+from components.evaluation.text_video import TextVideoEncoder
 from components.evaluation.validation_loss import losses_of_clips
 from components.params import Params
 from components.report import Report
@@ -49,6 +50,8 @@ class _Task:
     reference: Reference
     protocol: Protocol
     published: Published
+    extractor: Extractor
+    extractor_folder: Path
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def run(config: EvaluateConfig, paths: StagePaths) -> Report:
     extractor = _extractor(config, paths.input("extractor"))
     task = _prepare(config, paths, extractor)
     videos = _make_videos(task, paths.checkpoints)
-    seen = _look(extractor, task.reference, videos)
+    seen = _look(task, videos)
     metrics, features = _measure(task, videos, seen)
     with fresh_folder(paths.output("evaluation")) as folder:
         save_file(features, folder / FEATURES_FILE)
@@ -89,7 +92,9 @@ def _prepare(config: EvaluateConfig, paths: StagePaths, extractor: Extractor) ->
     reference = read_reference(config, paths, Limits(runtime.workers, runtime.item_seconds))
     check(pipeline, reference.prompts, config)
     protocol = Protocol.of(config, reference, extractor=extractor.sha256, precision=precision)
-    return _Task(config, pipeline, sha256_of(paths.input("pipeline")), reference, protocol, published)
+    digest = sha256_of(paths.input("pipeline"))
+    networks = (published, extractor, paths.input("extractor"))
+    return _Task(config, pipeline, digest, reference, protocol, *networks)
 
 
 def _extractor(config: EvaluateConfig, folder: Path) -> Extractor:
@@ -146,19 +151,23 @@ def _decode(pipeline: TextToVideoPipeline, latents: Tensor, config: EvaluateConf
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the extractor made of the videos: features, and its judgement of the model's and of the real ones."""
+    """What the extractor made of the videos: features, judgements of the model's and of the real ones, scores."""
 
     features: scores.FeatureSets
     generated: list[Judgement]
     real: list[Judgement]
+    toy: dict[str, Metric]
 
 
-def _look(extractor: Extractor, reference: Reference, videos: _Videos) -> _Seen:
+def _look(task: _Task, videos: _Videos) -> _Seen:
+    extractor, reference = task.extractor, task.reference
     made, real = extractor.read(videos.generated), extractor.read(reference.frames)
     never = extractor.read(videos.untrained)
     judged = partial(judge, reference.ids, reference.prompts, training_captions=reference.training_captions)
     features = scores.FeatureSets(made.features, real.features, never.features)
-    return _Seen(features, judged(words=made.words), judged(words=real.words))
+    encoder, digest = TextVideoEncoder.load(task.extractor_folder)
+    toy = scores.toy_scores(reference.ids, reference.prompts, made, encoder, digest, task.protocol)
+    return _Seen(features, judged(words=made.words), judged(words=real.words), toy)
 
 
 def _measure(
@@ -174,6 +183,7 @@ def _measure(
         **scores.accuracies(seen.generated, seen.real, protocol),
         **scores.motion(reference.ids, videos.generated, reference.frames, protocol),
         **scores.reconstructions(reference.ids[:shown], reference.frames[:shown], videos.decoded, protocol),
+        **seen.toy,
         **_validation_loss(task, videos.latents),
         **published,
     }

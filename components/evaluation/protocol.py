@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from components.artifacts import sha256_of_json
 from components.evaluation.config import EvaluateConfig
 from components.evaluation.reference import Reference
@@ -83,8 +81,3 @@ class Protocol:
 def identity(metric: str, facts: dict[str, Any]) -> str:
     """`metric@` and a digest of everything that decides its value besides the model."""
     return f"{metric}@{sha256_of_json(facts)[:16]}"
-
-
-def even_and_odd(rows: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Two halves of a set, for the distance that two equal models would have."""
-    return rows[::2], rows[1::2]
