@@ -60,6 +60,20 @@ class PublishedConfig(Section):
     batch: PositiveInt = 16  # clips in a network at a time
 
 
+class VbenchConfig(Section):
+    """VBench's own code, in its own environment (`reelforge vbench install`).
+
+    `standard` makes the videos of VBench's prompts, and gives a Total where all dimensions are there; `own` scores the
+    videos of this evaluation by the dimensions that need no such prompts.
+    """
+
+    mode: Literal["own", "standard"]
+    dimensions: tuple[str, ...] | None = None  # None: all that the mode allows
+    weights: str = "weights/vbench"
+    device: Literal["cpu", "cuda"] = "cpu"
+    batch: PositiveInt = 8  # videos of the standard run made at a time
+
+
 class EvaluateConfig(Section):
     """The evaluation protocol; its digest is part of every score's identity."""
 
@@ -76,3 +90,4 @@ class EvaluateConfig(Section):
     validation_loss_times: PositiveInt  # equidistant interior times
     negative_prompt: str = Field(default="")
     published: PublishedConfig = PublishedConfig()
+    vbench: VbenchConfig | None = None

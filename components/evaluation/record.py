@@ -31,6 +31,7 @@ class Metric:
 
     `per_item`: prompt or clip id -> score, where the metric is a mean of them; empty for a distance, which is computed
     again from the features of `distance` when two models are compared.
+    `parts`: of VBench's Total, dimension -> prompt -> score.
     A metric that no prompt asks for (no colour named: no colour accuracy) has value None and n 0.
     `interval`: 95 % bounds of the value, where they can be given honestly. `chance`: what guessing would score.
     """
@@ -44,6 +45,7 @@ class Metric:
     interval: tuple[float, float] | None = None
     per_item: dict[str, float] = field(default_factory=dict)
     distance: Distance | None = None
+    parts: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

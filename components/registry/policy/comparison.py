@@ -6,12 +6,14 @@ import numpy as np
 
 from components.evaluation.frechet import frechet_distance, kernel_distance
 from components.evaluation.record import Distance, Metric
+from components.evaluation.vbench.scores import aggregate
 from components.registry.config import GateConfig
 from components.registry.policy.contestant import Contestant
 from components.registry.policy.statistics import (
     Array,
     MeanDifference,
     PermutationResult,
+    composite_difference,
     mean_difference,
     permutation_test,
 )
@@ -83,7 +85,16 @@ def measure(distance: Distance, reference: Array) -> Measure:
 
 
 def _gain(mine: Metric, other: Metric, policy: GateConfig) -> MeanDifference:
-    """Paired difference per prompt, positive where the candidate is better."""
+    """Paired difference per prompt, positive where the candidate is better; of VBench's Total, within its lists."""
+    if mine.parts:
+        return composite_difference(
+            mine.parts,
+            other.parts,
+            lambda raw: aggregate(raw)["total"],
+            alpha=policy.alpha,
+            replicates=policy.bootstrap,
+            seed=policy.seed,
+        )
     prompts = sorted(mine.per_item)
     sign = 1.0 if mine.higher_is_better else -1.0
     differences = np.array([sign * (mine.per_item[key] - other.per_item[key]) for key in prompts])

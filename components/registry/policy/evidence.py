@@ -81,6 +81,8 @@ def _obstacle(name: str, candidate: Contestant, champion: Contestant, policy: Ga
             return f"the champion's evaluation {lack}; evaluate the champion again"
         shapes = [side.generated(mine.distance).shape for side in (candidate, champion)]
         return "" if shapes[0] == shapes[1] else f"features of {shapes[0]} and {shapes[1]} cannot be paired"
+    if {name: set(part) for name, part in mine.parts.items()} != {n: set(p) for n, p in other.parts.items()}:
+        return f"{name}: candidate and champion were not scored on the same prompts of every dimension"
     if set(mine.per_item) != set(other.per_item):
         return f"{name}: candidate and champion were not scored on the same prompts or clips"
     return ""
