@@ -76,6 +76,26 @@ def stage_environment(parent_run: str | None) -> dict[str, str]:
     return {**os.environ, **extra}
 
 
+def install_environment() -> dict[str, str]:
+    """Environment for an installer of packages: uv finds what pip is set up to find."""
+    links = os.environ.get("PIP_FIND_LINKS")
+    return {**os.environ, **({"UV_FIND_LINKS": links} if links else {})}
+
+
+def isolated_environment(weights: Path) -> dict[str, str]:
+    """Environment for VBench's child: its weights, and no way to a network."""
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    return {
+        **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        **proxies,
+        "no_proxy": "",
+        "VBENCH_CACHE_DIR": str(weights),
+        "HF_HOME": str(weights / "huggingface"),
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+    }
+
+
 @cache
 def cpu_count() -> int:
     """Cores this process may use."""

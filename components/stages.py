@@ -239,7 +239,7 @@ _ROWS = (
         "evaluation",
         "components.registry.gate",
         "gate",
-        {"evaluation": "artifacts/evaluate", "baseline": "{gate.baseline}"},
+        {"evaluation": "artifacts/evaluate", "baseline": "{gate.baseline}", "frozen": "{gate.frozen}"},
         {"verdict": "artifacts/gate/verdict.json"},
     ),
 )

@@ -24,6 +24,7 @@ CONFIG = "config.json"
 NAMES = ("diffusion_pytorch_model", "model", "pytorch_model")  # of diffusers, of transformers
 KINDS = (".safetensors", ".bin", ".pt", ".pth")
 SHOWN = 6  # names in a message
+WRAPPERS = ("state_dict", "model", "module")  # under which trainers put the weights beside other things
 
 
 class CheckedModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers has no types
@@ -119,7 +120,11 @@ def read_file(path: Path) -> State:
         ) from None
     except (RuntimeError, EOFError, OSError) as error:
         raise ValueError(f"{path} is broken or cut short ({_first_line(error)}); fetch it again") from None
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
+    state = (
+        next((loaded[key] for key in WRAPPERS if key in loaded), loaded)
+        if isinstance(loaded, dict)
+        else loaded
+    )
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} holds something besides tensors by name; save its state dict alone")
     return state

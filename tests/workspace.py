@@ -38,11 +38,14 @@ MINIATURE: dict[str, Any] = {
     "extractor.clips": 96,
     "extractor.held_out_clips": 48,
     "extractor.min_accuracy": {"shape": 0.0, "colour": 0.0, "motion": 0.0},
+    "extractor.min_damage_times": 0.0,
+    "extractor.min_caption_margin": {},
     "evaluate.samples": 6,
     "evaluate.gallery": 4,
     "evaluate.reconstruction_clips": 4,
     "evaluate.sampler": {"steps": 2, "guidance": 2.0},
     "gate.min_samples": 4,
+    "gate.min_samples_per_feature": 0.0,
     "gate.permutations": 20,
     "gate.bootstrap": 50,
     "gate.floors": {
@@ -55,10 +58,33 @@ MINIATURE: dict[str, Any] = {
 }
 
 
+FOLDERS = (
+    "models",
+    "components",
+    "flows",
+    "recipes",
+    "baseline",
+    "frozen_baseline",
+    "data_baseline",
+    "registry",
+    ".dvc",
+)
+
+
 def make_workspace(folder: Path, **more: Any) -> Path:
     """A git and DVC workspace in `folder`, committed, with miniature parameters; `more` overrides dotted keys."""
     ignore = shutil.ignore_patterns("__pycache__", "tmp", "cache")
-    for name in ("models", "components", "flows", "recipes", "baseline", "data_baseline", "registry", ".dvc"):
+    for name in (
+        "models",
+        "components",
+        "flows",
+        "recipes",
+        "baseline",
+        "frozen_baseline",
+        "data_baseline",
+        "registry",
+        ".dvc",
+    ):
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
     (folder / "weights/curation").mkdir(parents=True)  # not the weights themselves, which are large
     for name in (".gitignore", "README.md"):

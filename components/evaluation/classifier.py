@@ -4,6 +4,7 @@ Random features would not do: measured on damaged clips, a network with random w
 hundred times more than to the order of frames. B batch, T H W frames and pixels.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,14 @@ class VideoClassifier(nn.Module):
 
 @dataclass(frozen=True)
 class Reading:
-    """features (N, D) float32; words: per attribute the most likely word of each clip."""
+    """features (N, D) float32; words: per attribute the most likely word of each clip.
+
+    probabilities (N, classes): of each combination of words, as the product over the attributes.
+    """
 
     features: np.ndarray[Any, np.dtype[np.float32]]
     words: dict[str, list[str]]
+    probabilities: np.ndarray[Any, np.dtype[np.float64]]
 
 
 class Extractor:
@@ -94,11 +99,21 @@ class Extractor:
                 for i in range(0, len(clips), BATCH)
             ]
         )
+        logits = {name: head(features) for name, head in self.model.heads.items()}
         words = {
-            name: [VOCABULARY[name][index] for index in head(features).argmax(dim=1).tolist()]
-            for name, head in self.model.heads.items()
+            name: [VOCABULARY[name][index] for index in rows.argmax(dim=1).tolist()]
+            for name, rows in logits.items()
         }
-        return Reading(features.numpy(), words)
+        return Reading(features.numpy(), words, joint_probabilities(list(logits.values())))
+
+
+def joint_probabilities(logits: Sequence[Tensor]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """(N, words) of each attribute -> (N, product of all): probabilities of every combination."""
+    joint = logits[0].new_ones(len(logits[0]), 1).double()
+    for rows in logits:
+        joint = (joint[:, :, None] * rows.double().softmax(dim=1)[:, None, :]).flatten(1)
+    array: np.ndarray[Any, np.dtype[np.float64]] = joint.numpy()
+    return array
 
 
 def to_input(clips: np.ndarray[Any, np.dtype[np.uint8]], size: int) -> Tensor:

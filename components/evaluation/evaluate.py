@@ -25,9 +25,12 @@ from components.evaluation.config import EvaluateConfig
 from components.evaluation.gallery import write_reconstructions, write_samples
 from components.evaluation.generate import Frames, check, generate, untrained
 from components.evaluation.protocol import Protocol
+from components.evaluation.published.measure import Material, Published
 from components.evaluation.record import FEATURES_FILE, EvaluationRecord, Metric
 from components.evaluation.reference import Reference, read_reference
+from components.evaluation.text_video import TextVideoEncoder
 from components.evaluation.validation_loss import losses_of_clips
+from components.evaluation.vbench.measure import Vbench
 from components.params import Params
 from components.report import Report
 from components.runtime import compute_device, resolve_precision
@@ -35,6 +38,16 @@ from models.generation.pipeline import TextToVideoPipeline, to_pixels
 
 log = logging.getLogger(__name__)
 SHOWN_RECONSTRUCTIONS = 6
+
+
+@dataclass(frozen=True)
+class _Judges:
+    """The networks that look at the videos."""
+
+    published: Published
+    extractor: Extractor
+    extractor_folder: Path
+    vbench: Vbench | None
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,7 @@ class _Task:
     model_sha256: str
     reference: Reference
     protocol: Protocol
+    judges: _Judges
 
 
 @dataclass(frozen=True)
@@ -67,10 +81,10 @@ def run(config: EvaluateConfig, paths: StagePaths) -> Report:
     extractor = _extractor(config, paths.input("extractor"))
     task = _prepare(config, paths, extractor)
     videos = _make_videos(task, paths.checkpoints)
-    seen = _look(extractor, task.reference, videos)
-    metrics = _measure(task, videos, seen)
+    seen = _look(task, videos)
+    metrics, features = _measure(task, videos, seen, paths.checkpoints)
     with fresh_folder(paths.output("evaluation")) as folder:
-        save_file(seen.features.as_dict(), folder / FEATURES_FILE)
+        save_file(features, folder / FEATURES_FILE)
         record = _record(folder, task, videos, seen.generated, metrics)
         record.write(folder)
     shutil.rmtree(paths.checkpoints, ignore_errors=True)
@@ -79,13 +93,16 @@ def run(config: EvaluateConfig, paths: StagePaths) -> Report:
 
 def _prepare(config: EvaluateConfig, paths: StagePaths, extractor: Extractor) -> _Task:
     """Load and check everything before the first sample is made."""
+    vbench = Vbench(config.vbench, paths.root) if config.vbench else None
+    published = Published.open(config.published, paths.root, config.frames, config.seed)
     runtime = Params.load(paths.root / "params.yaml").runtime
     precision = resolve_precision("auto")
     pipeline = _pipeline(paths, precision)
     reference = read_reference(config, paths, runtime.limits("evaluate"))
     check(pipeline, reference.prompts, config)
     protocol = Protocol.of(config, reference, extractor=extractor.sha256, precision=precision)
-    return _Task(config, pipeline, sha256_of(paths.input("pipeline")), reference, protocol)
+    judges = _Judges(published, extractor, paths.input("extractor"), vbench)
+    return _Task(config, pipeline, sha256_of(paths.input("pipeline")), reference, protocol, judges)
 
 
 def _extractor(config: EvaluateConfig, folder: Path) -> Extractor:
@@ -142,31 +159,56 @@ def _decode(pipeline: TextToVideoPipeline, latents: Tensor, config: EvaluateConf
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the extractor made of the videos: features, and its judgement of the model's and of the real ones."""
+    """What the extractor made of the videos: features, judgements of the model's and of the real ones, scores."""
 
     features: scores.FeatureSets
     generated: list[Judgement]
     real: list[Judgement]
+    toy: dict[str, Metric]
 
 
-def _look(extractor: Extractor, reference: Reference, videos: _Videos) -> _Seen:
+def _look(task: _Task, videos: _Videos) -> _Seen:
+    extractor, reference = task.judges.extractor, task.reference
     made, real = extractor.read(videos.generated), extractor.read(reference.frames)
     never = extractor.read(videos.untrained)
     judged = partial(judge, reference.ids, reference.prompts, training_captions=reference.training_captions)
     features = scores.FeatureSets(made.features, real.features, never.features)
-    return _Seen(features, judged(words=made.words), judged(words=real.words))
+    encoder, digest = TextVideoEncoder.load(task.judges.extractor_folder)
+    toy = scores.toy_scores(reference.ids, reference.prompts, made, encoder, digest, task.protocol)
+    return _Seen(features, judged(words=made.words), judged(words=real.words), toy)
 
 
-def _measure(task: _Task, videos: _Videos, seen: _Seen) -> dict[str, Metric]:
+def _measure(
+    task: _Task, videos: _Videos, seen: _Seen, checkpoints: Path
+) -> tuple[dict[str, Metric], dict[str, scores.Features]]:
+    """All metrics, and all features that a comparison needs again."""
     reference, protocol = task.reference, task.protocol
     shown = len(videos.decoded)
-    return {
+    material = Material(reference.ids, reference.prompts, videos.generated, reference.frames, videos.decoded)
+    published, features = task.judges.published.measure(material, protocol)
+    metrics = {
         **scores.distances(seen.features, protocol),
         **scores.accuracies(seen.generated, seen.real, protocol),
         **scores.motion(reference.ids, videos.generated, reference.frames, protocol),
         **scores.reconstructions(reference.ids[:shown], reference.frames[:shown], videos.decoded, protocol),
+        **seen.toy,
         **_validation_loss(task, videos.latents),
+        **published,
+        **_vbench(task, videos, checkpoints),
     }
+    return metrics, {**seen.features.as_dict(), **features}
+
+
+def _vbench(task: _Task, videos: _Videos, checkpoints: Path) -> dict[str, Metric]:
+    """VBench's dimensions, where they are asked for."""
+    vbench, config, reference = task.judges.vbench, task.config, task.reference
+    if vbench is None:
+        return {}
+    keep = checkpoints / f"vbench-{task.model_sha256[:16]}"
+    if vbench.config.mode == "own":
+        return vbench.on_own_videos(reference.ids, reference.prompts, videos.generated, config.fps, keep)
+    settings = check(task.pipeline, reference.prompts, config)
+    return vbench.on_standard_videos(task.pipeline, settings, task.model_sha256, keep)
 
 
 def _validation_loss(task: _Task, latents: Tensor) -> dict[str, Metric]:

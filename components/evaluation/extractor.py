@@ -1,4 +1,4 @@
-"""Stage `extractor`: train the classifier behind `toy_fvd` and attribute accuracy, once, on procedural clips.
+"""Stage `extractor`: the networks behind `toy_fvd`, `toy_is`, `toy_clipsim` and attribute accuracy, trained once.
 
 Another extractor is another metric: its sha256 is part of every score's identity. Its clips come from seeds
 that no footage uses, it is never a loss, and it must reach a stated accuracy on clips that it has not seen.
@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 from components.artifacts import StagePaths, fresh_folder, sha256_of
 from components.errors import ContractError
 from components.evaluation.augment import augment
+from components.evaluation.battery import Battery, run_battery
 from components.evaluation.classifier import (
     BATCH,
     VOCABULARY,
@@ -30,6 +31,7 @@ from components.evaluation.classifier import (
 )
 from components.evaluation.config import ExtractorConfig
 from components.evaluation.procedural import LabelledClips, draw_clips
+from components.evaluation.text_video import train_text_video
 from components.params import Params
 from components.progress import progress
 from components.report import Report
@@ -49,7 +51,8 @@ def run(config: ExtractorConfig, paths: StagePaths) -> Report:
     runtime = Params.load(paths.root / "params.yaml").runtime
     limits = runtime.limits("evaluate")
     draw = partial(draw_clips, frames=config.frames, size=config.size, limits=limits)
-    model, losses = train(draw(config.seed, count=config.clips), config)
+    data = draw(config.seed, count=config.clips)
+    model, features, losses = train(data, config)
     held_out = draw(config.seed + HELD_OUT_SEED, count=config.held_out_clips)
     accuracy = accuracy_on(held_out, model)
     log.info("held-out accuracy  %s", "  ".join(f"{name} {share:.3f}" for name, share in accuracy.items()))
@@ -59,19 +62,47 @@ def run(config: ExtractorConfig, paths: StagePaths) -> Report:
         raise ContractError(
             f"the extractor does not read unseen clips: {found}; raise extractor.steps or clips"
         )
+    encoder = train_text_video(features, data.labels, config.seed)
+    battery = run_battery(Extractor(model, ""), encoder, held_out, config.seed)
+    _refuse_blind(battery, config)
     with fresh_folder(paths.output("extractor")) as folder:
         save(model, folder)
+        encoder.save(folder)
     _write_curve(paths.output("curve"), losses)
     return Report(
         "extractor",
-        metrics={f"{name}_accuracy": round(share, 6) for name, share in accuracy.items()},
+        metrics={
+            **{f"{name}_accuracy": round(share, 6) for name, share in accuracy.items()},
+            **{name: round(value, 6) for name, value in battery.numbers().items()},
+        },
         counts={"clips": config.clips, "held_out_clips": config.held_out_clips},
         notes=[f"sha256 {sha256_of(paths.output('extractor') / WEIGHTS)}"],
     )
 
 
-def train(data: LabelledClips, config: ExtractorConfig) -> tuple[VideoClassifier, dict[int, float]]:
-    """The trained classifier and the mean loss at every logged step; deterministic in the seed."""
+def _refuse_blind(battery: Battery, config: ExtractorConfig) -> None:
+    """Raises `ContractError` where damage hardly shows, or wrong words go as well with a clip as right ones."""
+    weak = [
+        f"{name} is {times:.1f} times the floor, {config.min_damage_times:g} are asked"
+        for name, times in battery.times.items()
+        if times < config.min_damage_times
+    ]
+    weak += [
+        f"a wrong {name} lowers the cosine by {battery.margins[name]:.2f}, {margin:g} is asked"
+        for name, margin in config.min_caption_margin.items()
+        if battery.margins[name] < margin
+    ]
+    if weak:
+        raise ContractError(
+            f"the extractor does not see enough: {'; '.join(weak)}; raise extractor.steps or clips"
+        )
+
+
+def train(data: LabelledClips, config: ExtractorConfig) -> tuple[VideoClassifier, Tensor, dict[int, float]]:
+    """The trained classifier, its features (N, D) of the clips, and the loss at every logged step.
+
+    Deterministic in the seed.
+    """
     torch.manual_seed(config.seed)
     generator = torch.Generator().manual_seed(config.seed)
     model = VideoClassifier(ClassifierConfig(config.widths, config.frames, config.size))
@@ -99,7 +130,14 @@ def train(data: LabelledClips, config: ExtractorConfig) -> tuple[VideoClassifier
                 losses[step] = float(torch.stack(recent).mean())
                 recent = []
             advance(1, f"loss {losses[max(losses)]:.3f}" if losses else "")
-    return model.eval(), losses
+    return model.eval(), _features(model, inputs), losses
+
+
+@torch.inference_mode()
+def _features(model: VideoClassifier, inputs: Tensor) -> Tensor:
+    """(N, D) of the inputs that it was trained on."""
+    parts = [model.features(inputs[start : start + BATCH].float()) for start in range(0, len(inputs), BATCH)]
+    return torch.cat(parts).clone()
 
 
 def _damaged(data: LabelledClips, size: int, generator: torch.Generator) -> Tensor:

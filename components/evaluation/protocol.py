@@ -4,10 +4,9 @@ An identity names the metric and a digest of what goes into it: change the numbe
 extractor or one reference clip, and the identity changes with it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from components.artifacts import sha256_of_json
 from components.evaluation.config import EvaluateConfig
@@ -58,13 +57,17 @@ class Protocol:
     def as_json(self) -> dict[str, Any]:
         return {"generation": self.generation, "reference": self.reference, "reading": self.reading}
 
-    def distance(self, metric: str) -> str:
-        """Identity of a distance between generated and real clips."""
-        return identity(metric, self.as_json())
+    def distance(self, metric: str, *, network: Mapping[str, Any] | None = None, **more: Any) -> str:
+        """Identity of a distance between generated and real clips, in the features of `network` (ours where None)."""
+        reading = self.reading if network is None else dict(network)
+        return identity(
+            metric, {"generation": self.generation, "reference": self.reference, "reading": reading, **more}
+        )
 
-    def judged(self, metric: str) -> str:
-        """Identity of a share of prompts that the classifier finds fulfilled."""
-        return identity(metric, {"generation": self.generation, "reading": self.reading})
+    def judged(self, metric: str, *, network: Mapping[str, Any] | None = None, **more: Any) -> str:
+        """Identity of what `network` (our classifier where None) makes of the videos and their prompts."""
+        reading = self.reading if network is None else dict(network)
+        return identity(metric, {"generation": self.generation, "reading": reading, **more})
 
     def made(self, metric: str) -> str:
         """Identity of what is measured on the generated pixels alone."""
@@ -78,8 +81,3 @@ class Protocol:
 def identity(metric: str, facts: dict[str, Any]) -> str:
     """`metric@` and a digest of everything that decides its value besides the model."""
     return f"{metric}@{sha256_of_json(facts)[:16]}"
-
-
-def even_and_odd(rows: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Two halves of a set, for the distance that two equal models would have."""
-    return rows[::2], rows[1::2]

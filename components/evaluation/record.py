@@ -1,13 +1,13 @@
 """The file between evaluation and gate: `record.json` in the evaluation's folder, beside `features.safetensors`.
 
 Every number carries how it was measured (`identity`) and what it was measured on (`per_item`), because a mean
-alone can neither be compared with another model's nor given an interval. The features file holds `generated`
-(N, D), whose row i is `prompts[i]`, and `reference` (M, D), both float32.
+alone can neither be compared with another model's nor given an interval. The features file holds, for every
+extractor, `<extractor>/generated` (N, D), whose row i is `prompts[i]`, and `<extractor>/reference` (M, D), float32.
 """
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from components.artifacts import read_json, write_json
 from components.errors import ContractError
@@ -17,10 +17,21 @@ FEATURES_FILE = "features.safetensors"
 
 
 @dataclass(frozen=True)
+class Distance:
+    """How a metric follows from two sets of features, `<features>/generated` and `<features>/reference` of the file."""
+
+    features: str
+    kind: Literal["frechet", "kernel"]
+    ddof: int = 1  # of the covariance in a Frechet distance
+
+
+@dataclass(frozen=True)
 class Metric:
     """One number about a model. Two with different identities must not be compared.
 
-    `per_item`: prompt or clip id -> score, where the metric is a mean of them; empty for a distance.
+    `per_item`: prompt or clip id -> score, where the metric is a mean of them; empty for a distance, which is computed
+    again from the features of `distance` when two models are compared.
+    `parts`: of VBench's Total, dimension -> prompt -> score.
     A metric that no prompt asks for (no colour named: no colour accuracy) has value None and n 0.
     `interval`: 95 % bounds of the value, where they can be given honestly. `chance`: what guessing would score.
     """
@@ -33,6 +44,8 @@ class Metric:
     chance: float | None = None
     interval: tuple[float, float] | None = None
     per_item: dict[str, float] = field(default_factory=dict)
+    distance: Distance | None = None
+    parts: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,5 +104,9 @@ class EvaluationRecord:
 
 
 def _metric(raw: dict[str, Any]) -> Metric:
-    interval = raw["interval"]
-    return Metric(**{**raw, "interval": None if interval is None else (interval[0], interval[1])})
+    interval, distance = raw["interval"], raw["distance"]
+    read = {
+        "interval": None if interval is None else (interval[0], interval[1]),
+        "distance": None if distance is None else Distance(**distance),
+    }
+    return Metric(**{**raw, **read})

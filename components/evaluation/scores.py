@@ -8,15 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.evaluation.attributes import CHANCE, Judgement, accuracy_metric
-from components.evaluation.frechet import frechet_distance, kernel_distance
+from components.evaluation.classifier import Reading
+from components.evaluation.frechet import even_and_odd, frechet_distance, kernel_distance
+from components.evaluation.inception import inception_score
 from components.evaluation.motion import motion_energy, temporal_flickering
-from components.evaluation.protocol import DDOF, Protocol, even_and_odd
+from components.evaluation.protocol import DDOF, Protocol
 from components.evaluation.reconstruction import pooled_psnr, psnr, ssim
-from components.evaluation.record import Metric
+from components.evaluation.record import Distance, Metric
+from components.evaluation.text_video import TextVideoEncoder
 
 Frames = NDArray[np.uint8]
 Features = NDArray[np.float32]
 LEVELS = 255.0
+TOY = "toy"  # features of the small extractor
+COMPARED = {"toy_fvd": Distance(TOY, "frechet", DDOF), "toy_kvd": Distance(TOY, "kernel")}
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,12 @@ class FeatureSets:
     untrained: Features
 
     def as_dict(self) -> dict[str, Features]:
-        return {"generated": self.generated, "reference": self.reference, "untrained": self.untrained}
+        """As the features file names them."""
+        return {
+            f"{TOY}/generated": self.generated,
+            f"{TOY}/reference": self.reference,
+            f"{TOY}/untrained": self.untrained,
+        }
 
 
 def distances(features: FeatureSets, protocol: Protocol) -> dict[str, Metric]:
@@ -47,7 +57,7 @@ def distances(features: FeatureSets, protocol: Protocol) -> dict[str, Metric]:
         "toy_kvd": (kernel_distance(real, features.generated), count),
     }
     return {
-        name: Metric(value, protocol.distance(name), higher_is_better=False, n=n)
+        name: Metric(value, protocol.distance(name), higher_is_better=False, n=n, distance=COMPARED.get(name))
         for name, (value, n) in values.items()
     }
 
@@ -69,6 +79,27 @@ def accuracies(
         name = f"{attribute}_accuracy_reference"
         found[name] = accuracy_metric(attribute, real, protocol.real(name, reading=protocol.reading))
     return found
+
+
+def toy_scores(
+    ids: Sequence[str],
+    prompts: Sequence[str],
+    made: Reading,
+    encoder: TextVideoEncoder,
+    encoder_sha256: str,
+    protocol: Protocol,
+) -> dict[str, Metric]:
+    """`toy_clipsim`: mean cosine of video and prompt; `toy_is`: Inception Score over the classifier's combinations.
+
+    The Inception Score takes all samples as one split: ten splits of a few hundred would say little each.
+    """
+    similarity = dict(zip(ids, encoder.similarity(made.features, prompts).tolist(), strict=True))
+    score, _ = inception_score(made.probabilities, splits=1)
+    network = {**protocol.reading, "text_video_sha256": encoder_sha256}
+    return {
+        "toy_clipsim": mean_metric(similarity, protocol.judged("toy_clipsim", network=network)),
+        "toy_is": Metric(score, protocol.judged("toy_is", splits=1), higher_is_better=True, n=len(ids)),
+    }
 
 
 def motion(ids: Sequence[str], generated: Frames, real: Frames, protocol: Protocol) -> dict[str, Metric]:

@@ -11,18 +11,17 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from components.artifacts import StagePaths, fresh_folder, read_json, sha256_of, write_json
+from components.artifacts import fresh_folder, read_json, sha256_of, write_json
+from components.errors import UserError
+from components.evaluation.other_model import evaluate_model
 from components.evaluation.record import FEATURES_FILE, RECORD_FILE, EvaluationRecord
 from components.params import Params
 from components.registry.fetch import fetch_pipeline
 from components.registry.register import EVALUATION, EVALUATION_TAG, PIPELINE
 from components.registry.versions import CHAMPION, TEXT_TO_VIDEO, Version, with_alias
-from components.stages import STAGES
 from components.tracking_writer import connect
 
 log = logging.getLogger(__name__)
-
-EVALUATE = "evaluate"
 
 
 def sync_baseline(root: Path, params: Params) -> bool:
@@ -75,37 +74,11 @@ def _evaluation_of(root: Path, params: Params, champion: Version, temporary: Pat
         return folder
     log.info("%s was evaluated under another protocol than the candidate; evaluating it again", champion)
     try:
-        return _evaluate_again(root, params, temporary)
+        evaluate_model(root, params, fetch_pipeline(root, CHAMPION), temporary / EVALUATION.name)
+        return temporary / EVALUATION.name
     except ValueError as error:  # as when it cannot make videos of the new length; the gate will say so
         log.warning("%s cannot be evaluated under the candidate's protocol: %s", champion, error)
         return folder
-
-
-def _evaluate_again(root: Path, params: Params, temporary: Path) -> Path:
-    """Run the stage `evaluate` with the champion in place of the candidate."""
-    stage = STAGES[EVALUATE]
-    own = stage.paths(root, params)
-    pipeline = fetch_pipeline(root, CHAMPION)
-    again = StagePaths(
-        root=root,
-        inputs={**own.inputs, "pipeline": pipeline, "latents": _latents_of(pipeline, own, temporary)},
-        outputs={"evaluation": temporary / EVALUATE},
-        checkpoints=root / "checkpoints" / f"{EVALUATE}-{CHAMPION}",
-    )
-    stage.load()(params.section(stage.section), again)
-    return again.outputs["evaluation"]
-
-
-def _latents_of(pipeline: Path, own: StagePaths, temporary: Path) -> Path:
-    """The latents' manifest as the champion's training saw it: with the contract of its own autoencoder."""
-    from models.autoencoders import load_autoencoder
-    from models.generation.layout import CODEC
-
-    path = temporary / "latents.json"
-    write_json(
-        path, {**read_json(own.input("latents")), "contract": load_autoencoder(pipeline / CODEC).contract()}
-    )
-    return path
 
 
 def _copy_gate_files(source: Path, folder: Path) -> None:
@@ -113,3 +86,22 @@ def _copy_gate_files(source: Path, folder: Path) -> None:
     for name in (RECORD_FILE, FEATURES_FILE):
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
+
+
+def freeze_baseline(root: Path, params: Params) -> str:
+    """Make the champion's evaluation the frozen baseline; what was done, in words.
+
+    Raises `UserError` where there is no champion's evaluation to freeze.
+    """
+    source, folder = root / params.gate.baseline, root / params.gate.frozen
+    if not (source / FEATURES_FILE).is_file():
+        raise UserError(
+            f"{source} holds no champion's evaluation; run `reelforge run` until there is a champion"
+        )
+    with fresh_folder(folder) as made:
+        _copy_gate_files(source, made)
+    record = EvaluationRecord.read(folder)
+    return (
+        f"{folder.name} holds the evaluation of {record.model_sha256[:12]}; commit it, and say in gate.frozen_margins"
+        " what may be lost since then"
+    )

@@ -1,7 +1,5 @@
 """Parameters of the gate."""
 
-from typing import Literal
-
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from components.config import Section
@@ -19,11 +17,16 @@ class FloorsConfig(Section):
 
 class GateConfig(Section):
     baseline: str  # folder with the evaluation of the champion to beat
-    primary: Literal["toy_fvd", "colour_accuracy", "motion_accuracy", "validation_loss"]
+    primary: str  # the metric that must be better: any of the record's
     min_samples: PositiveInt  # below it: cannot decide
+    min_samples_per_feature: NonNegativeFloat = (
+        4.0  # of a Frechet distance, whose covariance has as many columns
+    )
     alpha: float = Field(gt=0, lt=0.5)
     permutations: PositiveInt
     bootstrap: PositiveInt
     seed: int
     margins: dict[str, NonNegativeFloat]  # non-inferiority margin per guard metric
+    frozen: str  # folder with an evaluation that no champion may fall behind; against ratcheting
+    frozen_margins: dict[str, NonNegativeFloat]  # what may be lost in all since then; empty asks for nothing
     floors: FloorsConfig

@@ -14,16 +14,14 @@ from components.registry.policy.verdict import Decision, Status, Verdict
 from components.report import Report
 
 log = logging.getLogger(__name__)
+__all__ = ["decide", "judge", "run"]
 
 
 def run(config: GateConfig, paths: StagePaths) -> Report:
     """Write `verdict.json`: the decision, its reason, and every check behind it."""
     candidate = Contestant.read(paths.input("evaluation"))
-    champion = read_champion(paths.input("baseline"))
-    with threadpool_limits(
-        1
-    ):  # a thousand decompositions of small matrices: threads would only wait for each other
-        verdict = decide(candidate, champion, config)
+    champion, frozen = (read_champion(paths.input(name)) for name in ("baseline", "frozen"))
+    verdict = judge(candidate, champion, config, frozen)
     write_json(
         paths.output("verdict"),
         {
@@ -37,6 +35,14 @@ def run(config: GateConfig, paths: StagePaths) -> Report:
     )
     log.info("verdict: %s (%s)", verdict.decision, verdict.reason)
     return _report(verdict)
+
+
+def judge(
+    candidate: Contestant, champion: Contestant | None, policy: GateConfig, frozen: Contestant | None = None
+) -> Verdict:
+    """`decide` on one thread: a thousand decompositions of small matrices, for which threads only wait."""
+    with threadpool_limits(1):
+        return decide(candidate, champion, policy, frozen=frozen)
 
 
 def _side(contestant: Contestant) -> dict[str, Any]:

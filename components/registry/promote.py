@@ -11,7 +11,8 @@ from typing import Any
 from components.artifacts import read_json
 from components.errors import UserError
 from components.params import Params
-from components.registry.history import append_history, read_history
+from components.registry.history import append_history, shared_history
+from components.registry.lock import registry_lock
 from components.registry.register import EVALUATION_TAG, VERDICT
 from components.registry.versions import (
     AUTOENCODER,
@@ -19,7 +20,6 @@ from components.registry.versions import (
     PREVIOUS,
     TEXT_TO_VIDEO,
     Version,
-    registry_lock,
     versions,
     with_alias,
 )
@@ -58,6 +58,26 @@ def promote_by_verdict(root: Path, _params: Params, numbers: dict[str, str]) -> 
     return f"{candidate} is the champion now{replaced}"
 
 
+def promote_by_hand(root: Path, number: int, *, person: str, reason: str) -> str:
+    """Make a version champion against or without a verdict: the recorded override of a named person.
+
+    Raises `UserError` for a version that is not there, and without a name and a reason.
+    """
+    if not person.strip() or not reason.strip():
+        raise UserError("an override is recorded: give the name of who answers for it and the reason")
+    with registry_lock(root):
+        candidate = _version(root, TEXT_TO_VIDEO, str(number))
+        champion = with_alias(root, TEXT_TO_VIDEO, CHAMPION)
+        if champion and champion.number == number:
+            return f"{candidate} is the champion already"
+        _move(root, TEXT_TO_VIDEO, number, champion)
+        _move_autoencoder(root, candidate)
+        verdict = candidate.tags.get("verdict", "none")
+        said = f"override by {person} of the verdict `{verdict}`: {reason}"
+        _record(root, "promoted by override", candidate, champion, said)
+    return f"{candidate} is the champion now, by override of {person}"
+
+
 def rollback(root: Path, reason: str) -> str:
     """Give the champion's alias back to the previous champion; what was done, in words.
 
@@ -70,15 +90,23 @@ def rollback(root: Path, reason: str) -> str:
                 "there is no previous champion to go back to; `reelforge status` names the champion"
             )
         _move(root, TEXT_TO_VIDEO, previous.number, champion)
-        used = previous.tags.get("parent.autoencoder", "").rpartition(" v")[2]
-        if used:
-            _move(root, AUTOENCODER, int(used), with_alias(root, AUTOENCODER, CHAMPION))
+        _move_autoencoder(root, previous)
         _record(root, "rolled back to", previous, champion, reason)
     return f"{previous} is the champion again in place of v{champion.number}"
 
 
 def _version(root: Path, name: str, number: str) -> Version:
-    return next(version for version in versions(root, name) if version.number == int(number))
+    known = {version.number: version for version in versions(root, name)}
+    if int(number) not in known:
+        raise UserError(f"{name} has no version {number}; it has {', '.join(map(str, known)) or 'none'}")
+    return known[int(number)]
+
+
+def _move_autoencoder(root: Path, version: Version) -> None:
+    """The champion among the autoencoders is the one that the champion was made with."""
+    used = version.tags.get("parent.autoencoder", "").rpartition(" v")[2]
+    if used:
+        _move(root, AUTOENCODER, int(used), with_alias(root, AUTOENCODER, CHAMPION))
 
 
 def _check_subject(verdict: dict[str, Any], candidate: Version) -> None:
@@ -121,7 +149,7 @@ def _record(root: Path, event: str, version: Version, champion: Version | None, 
         "champion_before": champion.number if champion else None,
         "reason": reason,
     }
-    earlier = read_history(root)
+    earlier = shared_history(root)
     if earlier and all(earlier[-1].get(key) == value for key, value in entry.items()):
         return  # the same decision about the same evaluation, as when a release is repeated
     append_history(root, entry)

@@ -21,13 +21,13 @@ from components.artifacts import read_json, sha256_of, sha256_of_json, write_jso
 from components.params import Params
 from components.provenance import git_revision, locked_digest
 from components.registry.lineage import LINEAGE_FILE, build_lineage
+from components.registry.lock import registry_lock
 from components.registry.versions import (
     AUTOENCODER,
     CANDIDATE,
     DIGEST_TAG,
     TEXT_TO_VIDEO,
     Version,
-    registry_lock,
     with_digest,
 )
 from components.tracking import PARENT_TAG

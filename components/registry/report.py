@@ -10,6 +10,7 @@ from components.evaluation.record import RECORD_FILE, EvaluationRecord
 from components.page.funnel import funnel
 from components.page.render import write_page
 from components.params import Params
+from components.registry.fetch import fetch_evaluation
 from components.registry.page import origins, scores
 from components.registry.page.training import curve_groups, stage_times
 from components.registry.register import EVALUATION, PIPELINE, VERDICT
@@ -55,8 +56,10 @@ def _evaluation(root: Path, judged: dict[str, Any] | None) -> dict[str, Any] | N
     if not (folder / RECORD_FILE).is_file():
         return None
     record = EvaluationRecord.read(folder)
-    gallery = scores.clips(record, folder)
+    rival = (judged or {}).get("champion") or {}
+    gallery = scores.clips(record, folder, fetch_evaluation(root, rival["model_sha256"]) if rival else None)
     return {
+        "has_duels": any(clip.champion for clip in gallery),
         "has_champion": bool(judged and judged["champion"]),
         "tiles": scores.tiles(record),
         "clips": gallery,

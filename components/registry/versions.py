@@ -4,13 +4,9 @@ MLflow gives versions as int from a database and as str over HTTP, and a search 
 aliases; here both are put right once.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock
 
 from components.tracking_writer import connect
 
@@ -18,7 +14,6 @@ TEXT_TO_VIDEO = "reelforge-t2v"
 AUTOENCODER = "reelforge-autoencoder"
 CHAMPION, PREVIOUS, CANDIDATE = "champion", "previous", "candidate"
 DIGEST_TAG = "model_sha256"
-LOCK_SECONDS = 600
 VERSIONS_PER_PAGE = 200
 
 
@@ -80,12 +75,3 @@ def with_alias(root: Path, name: str, alias: str) -> Version | None:
 def with_digest(root: Path, name: str, digest: str) -> Version | None:
     """The version registered from a folder of that sha256."""
     return next((version for version in versions(root, name) if version.digest == digest), None)
-
-
-@contextmanager
-def registry_lock(root: Path) -> Iterator[None]:
-    """Held while versions or aliases change, so that two releases from one workspace go one after the other."""
-    folder = root / "registry"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock", timeout=LOCK_SECONDS):
-        yield

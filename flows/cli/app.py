@@ -8,7 +8,19 @@ from rich.console import Console
 
 from components.errors import UserError
 from components.runtime import prepare_services
-from flows.cli import catalogue, data, doctor, generate, recipes, registry, run, services, status
+from flows.cli import (
+    catalogue,
+    data,
+    doctor,
+    evaluation,
+    generate,
+    recipes,
+    registry,
+    run,
+    services,
+    status,
+    vbench,
+)
 
 HELP = """From a bucket of raw video to a promoted text-to-video model.
 
@@ -32,6 +44,9 @@ app.command("stage")(run.stage)
 app.command("status")(status.status)
 app.command("generate")(generate.generate)
 app.command("report")(run.report)
+app.command("evaluate")(evaluation.evaluate)
+app.command("compare")(evaluation.compare)
+app.command("promote")(registry.promote)
 app.command("rollback")(registry.rollback)
 app.command("lineage")(registry.lineage)
 app.command("ui")(services.ui)
@@ -39,6 +54,8 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(catalogue.app, name="models")
 app.add_typer(data.app, name="data")
+app.add_typer(vbench.app, name="vbench")
+app.add_typer(registry.app, name="registry")
 
 
 def main() -> None:

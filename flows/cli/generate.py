@@ -47,7 +47,7 @@ def generate(
         "seed": seed,
     }
     try:
-        pipeline = TextToVideoPipeline.from_pretrained(_folder(model))
+        pipeline = TextToVideoPipeline.from_pretrained(pipeline_folder(model))
         settings = replace(
             pipeline.defaults, **{key: value for key, value in changes.items() if value is not None}
         )
@@ -65,7 +65,8 @@ def generate(
         console.print(path, highlight=False)
 
 
-def _folder(model: str) -> Path:
+def pipeline_folder(model: str) -> Path:
+    """Folder of the model that a command names. Raises `UserError` where there is none."""
     if model in {"champion", "candidate"}:
         from components.registry.fetch import fetch_pipeline
 

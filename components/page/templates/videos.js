@@ -8,3 +8,10 @@ function play(wanted) {
 }
 if (button) button.addEventListener("click", () => play(!playing));
 if (matchMedia("(prefers-reduced-motion: reduce)").matches) play(false);
+document.querySelectorAll(".duel").forEach((duel) => {
+  const [left, right] = duel.querySelectorAll("video");
+  left.addEventListener("timeupdate", () => {
+    const apart = Math.abs(left.currentTime - right.currentTime);
+    if (apart > 0.1 && apart < left.duration - 0.1) right.currentTime = left.currentTime;
+  });
+});

@@ -140,18 +140,32 @@ class Attribute:
 
 @dataclass(frozen=True)
 class Clip:
+    """`champion`: the champion's video of the same prompt, which plays in step with this one; None without one."""
+
     source: str  # data URI
     prompt: str
     attributes: list[Attribute]
+    champion: str | None = None
 
 
-def clips(record: EvaluationRecord, folder: Path) -> list[Clip]:
-    """The gallery, with the files inside."""
+def clips(record: EvaluationRecord, folder: Path, champion: Path | None = None) -> list[Clip]:
+    """The gallery, with the files inside; `champion` is the folder of the evaluation to show beside it."""
+    other = _videos_by_prompt(champion) if champion else {}
     return [
-        Clip(data_uri((folder / sample.file).read_bytes()), sample.prompt, _attributes(sample))
+        Clip(
+            data_uri((folder / sample.file).read_bytes()),
+            sample.prompt,
+            _attributes(sample),
+            data_uri(other[sample.prompt].read_bytes()) if sample.prompt in other else None,
+        )
         for sample in record.gallery
         if (folder / sample.file).is_file()
     ]
+
+
+def _videos_by_prompt(folder: Path) -> dict[str, Path]:
+    gallery = EvaluationRecord.read(folder).gallery
+    return {sample.prompt: folder / sample.file for sample in gallery if (folder / sample.file).is_file()}
 
 
 def _attributes(sample: Sample) -> list[Attribute]:

@@ -5,7 +5,7 @@ spread of a difference by a factor of two to five. The Frechet distance is not a
 permutation test (the percentile bootstrap is biased for it: duplicates shrink the sample); means get a bootstrap.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Distance = Callable[[Array], float]
+Parts = Mapping[str, Mapping[str, float]]
+Total = Callable[[dict[str, float]], float]
 
 
 @dataclass(frozen=True)
@@ -71,3 +73,32 @@ def mean_difference(differences: Array, *, alpha: float, replicates: int, seed: 
     means = differences[picks].mean(axis=1)
     lower, upper = np.quantile(means, [alpha, 1 - alpha])
     return MeanDifference(float(differences.mean()), float(lower), float(upper))
+
+
+def composite_difference(
+    candidate: Parts, champion: Parts, total: Total, *, alpha: float, replicates: int, seed: int
+) -> MeanDifference:
+    """Percentile bootstrap of a total that is made of several means: prompts are drawn anew within each part.
+
+    The whole formula is computed again in every replicate, on the same prompts for both models. `candidate` and
+    `champion` map part -> prompt -> score over equal prompts.
+    """
+    generator = np.random.default_rng(seed)
+    names = sorted(candidate)
+    pairs = {
+        name: np.array([(candidate[name][key], champion[name][key]) for key in sorted(candidate[name])])
+        for name in names
+    }
+    drawn = {
+        name: rows[generator.integers(0, len(rows), size=(replicates, len(rows)))].mean(axis=1)
+        for name, rows in pairs.items()
+    }  # (replicates, 2)
+
+    def gain(means: Mapping[str, Array]) -> float:
+        sides = [total({name: float(means[name][side]) for name in names}) for side in (0, 1)]
+        return sides[0] - sides[1]
+
+    gains = [gain({name: rows[index] for name, rows in drawn.items()}) for index in range(replicates)]
+    lower, upper = np.quantile(gains, [alpha, 1 - alpha])
+    observed = gain({name: rows.mean(axis=0) for name, rows in pairs.items()})
+    return MeanDifference(observed, float(lower), float(upper))

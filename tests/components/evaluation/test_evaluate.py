@@ -15,6 +15,7 @@ from components.evaluation.classifier import ClassifierConfig, VideoClassifier, 
 from components.evaluation.config import EvaluateConfig, SamplerConfig
 from components.evaluation.frechet import frechet_distance
 from components.evaluation.record import EvaluationRecord
+from components.evaluation.text_video import TextVideoEncoder
 from components.evaluation.validation_loss import fixed_noise, interior_times
 from models.diffusion.times import Times
 from models.generation.layout import Settings
@@ -60,6 +61,7 @@ def make_workspace(root, **clips):
     folder = root / INPUTS["extractor"]
     folder.mkdir(parents=True)
     save(VideoClassifier(ClassifierConfig((4, 8), 5, 32)), folder)
+    TextVideoEncoder(8).save(folder)
     table = TextTable("digest", 32, 12, ())
     LatentManifest(codec.contract(), table, 8, (), {}).write(root / INPUTS["latents"])
     return stage_paths(root, INPUTS, {"evaluation": "artifacts/evaluate"})
@@ -95,7 +97,7 @@ def test_the_distances_are_those_of_the_stored_features(record, paths):
     stored = load_file(paths.output("evaluation") / "features.safetensors")
     assert all(rows.shape == (len(SCENES), 8) and rows.dtype == np.float32 for rows in stored.values())
     for metric, rows in (("toy_fvd", "generated"), ("toy_fvd_untrained", "untrained")):
-        expected = frechet_distance(stored["reference"], stored[rows])
+        expected = frechet_distance(stored["toy/reference"], stored[f"toy/{rows}"])
         assert record.metrics[metric].value == pytest.approx(expected)
 
 

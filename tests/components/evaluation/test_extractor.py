@@ -7,10 +7,11 @@ from components.data.pool import Limits
 from components.errors import ContractError
 from components.evaluation import extractor
 from components.evaluation.augment import augment
-from components.evaluation.classifier import WEIGHTS, Extractor, to_input
+from components.evaluation.classifier import VOCABULARY, WEIGHTS, Extractor, to_input
 from components.evaluation.config import ExtractorConfig
 from components.evaluation.frechet import frechet_distance
 from components.evaluation.procedural import draw_clips
+from components.evaluation.text_video import bags_of, bags_of_labels, train_text_video
 from tests.tiny_clips import ROOT, stage_paths
 
 LIMITS = Limits(2, 60)
@@ -25,6 +26,7 @@ CONFIG = ExtractorConfig(
     size=16,
     held_out_clips=24,
     min_accuracy={"shape": 0.0, "colour": 0.0, "motion": 0.0},
+    min_damage_times=0.0,
 )
 
 
@@ -57,6 +59,42 @@ def test_an_extractor_that_cannot_read_unseen_clips_fails_by_name(tmp_path):
     config = CONFIG.model_copy(update={"min_accuracy": {"motion": 1.01}})
     with pytest.raises(ContractError, match=r"motion .* < 1\.01"):
         extractor.run(config, paths_in(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"min_damage_times": 1e6}, r"shuffled_frames is .* times the floor, 1e\+06 are asked"),
+        ({"min_caption_margin": {"colour": 2.0}}, "a wrong colour lowers the cosine by"),
+    ],
+)
+def test_an_extractor_that_does_not_see_damage_or_wrong_words_fails_by_name(tmp_path, changes, words):
+    with pytest.raises(ContractError, match=words):
+        extractor.run(CONFIG.model_copy(update=changes), paths_in(tmp_path))
+
+
+def test_the_joint_probabilities_are_products_in_the_order_of_the_words(trained):
+    loaded = Extractor.load(trained[0].output("extractor"))
+    clips = np.random.default_rng(0).integers(0, 256, (3, 5, 16, 16, 3)).astype(np.uint8)
+    found = loaded.read(clips).probabilities.reshape(3, 4, 3, 4)
+    with torch.inference_mode():
+        logits = loaded.model(to_input(clips, 16))
+    parts = [logits[name].softmax(dim=1).numpy() for name in ("colour", "shape", "motion")]
+    np.testing.assert_allclose(found, np.einsum("na,nb,nc->nabc", *parts), rtol=1e-4)
+
+
+def test_text_and_video_meet_where_words_agree():
+    """Features that are the words themselves: right captions come close, wrong ones do not."""
+    rng = np.random.default_rng(0)
+    labels = {name: rng.integers(0, len(words), 600) for name, words in VOCABULARY.items()}
+    bags = bags_of_labels(labels)
+    features = bags @ torch.randn(11, 16, generator=torch.Generator().manual_seed(1))
+    encoder = train_text_video(features, labels, seed=2)
+    words = [" ".join(VOCABULARY[name][labels[name][row]] for name in VOCABULARY) for row in range(600)]
+    assert torch.equal(bags_of(words), bags)
+    right = encoder.similarity(features.numpy(), words)
+    assert right.mean() > 0.8
+    assert encoder.similarity(features.numpy(), words[1:] + words[:1]).mean() < right.mean() - 0.4
 
 
 def test_a_stored_extractor_is_known_by_its_weights_and_reads_in_any_batch(trained):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from components.evaluation.frechet import frechet_distance
-from components.evaluation.record import EvaluationRecord, Metric
+from components.evaluation.record import Distance, EvaluationRecord, Metric
 from components.registry.policy.contestant import Contestant
 
 FEATURES = 8
@@ -21,7 +21,7 @@ def contestant(name: str, *, seed: int, damage: float = 0.0, samples: int = SAMP
     reference = np.random.default_rng(10_000).normal(size=(2 * SAMPLES, FEATURES))
     distance = frechet_distance(reference, generated)
     metrics = {
-        "toy_fvd": Metric(distance, "toy_fvd@test", False, samples),
+        "toy_fvd": Metric(distance, "toy_fvd@test", False, samples, distance=Distance("toy", "frechet")),
         "toy_fvd_untrained": Metric(200.0, "toy_fvd@test", False, samples),
         "colour_accuracy": mean_of(np.ones(samples), "colour_accuracy@test", chance=0.25),
         "motion_accuracy": mean_of(np.ones(samples), "motion_accuracy@test", chance=0.25),
@@ -31,7 +31,7 @@ def contestant(name: str, *, seed: int, damage: float = 0.0, samples: int = SAMP
     }
     prompts = [f"prompt {index}" for index in range(samples)]
     record = EvaluationRecord(name, {"frames": 9}, samples, prompts, metrics)
-    return Contestant(record, generated, reference)
+    return Contestant(record, {"toy/generated": generated, "toy/reference": reference})
 
 
 def mean_of(
@@ -51,3 +51,9 @@ def with_metric(side: Contestant, name: str, **changes: Any) -> Contestant:
     """The same model with one metric changed."""
     metrics = {**side.record.metrics, name: replace(side.record.metrics[name], **changes)}
     return replace(side, record=replace(side.record, metrics=metrics))
+
+
+def with_features(side: Contestant, generated: np.ndarray, reference: np.ndarray | None = None) -> Contestant:
+    """The same model with other features of its videos."""
+    known = side.features["toy/reference"] if reference is None else reference
+    return replace(side, features={"toy/generated": generated, "toy/reference": known})

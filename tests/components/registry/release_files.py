@@ -41,7 +41,7 @@ def write_models(root: Path, seed: int) -> None:
 
 def write_evaluation(folder: Path, side: Contestant) -> None:
     side.record.write(folder)
-    features = {"generated": side.generated.astype("float32"), "reference": side.reference.astype("float32")}
+    features = {name: rows.astype("float32") for name, rows in side.features.items()}
     save_file(features, folder / "features.safetensors")
 
 
@@ -71,7 +71,8 @@ def make_release(root: Path, *, seed: int = 0, damage: float = 0.5) -> Params:
     digest = sha256_of(root / "artifacts/pipeline")
     write_evaluation(root / "artifacts/evaluate", contestant(digest, seed=seed, damage=damage))
     if not (root / "baseline").exists():
-        write_json(root / "baseline/record.json", {"champion": None})
+        for name in ("baseline", "frozen_baseline"):
+            write_json(root / name / "record.json", {"champion": None})
     judge(root, params)
     return params
 

@@ -10,6 +10,7 @@ import numpy as np
 from components.artifacts import sha256_of
 from components.data.synthetic import attributes_of, caption_of, render_scene, sample_spec
 from components.evaluation.record import EvaluationRecord, Reconstruction, Sample
+from components.registry.baseline import sync_baseline
 from components.registry.promote import promote_by_verdict
 from components.registry.register import register_candidate
 from components.report import Report
@@ -51,10 +52,19 @@ def make_finished(root: Path, *, samples: int = 24) -> Path:
     return root
 
 
-def _write_samples(root: Path, count: int) -> None:
+def make_rival(root: Path, *, samples: int) -> None:
+    """A second model in a finished workspace, with videos of the same prompts, judged against the champion."""
+    params = make_release(root, seed=1, damage=0.0)
+    _write_samples(root, samples, damage=0.0)
+    sync_baseline(root, params)
+    judge(root, params)
+    register_candidate(root, params)
+
+
+def _write_samples(root: Path, count: int, damage: float = 0.5) -> None:
     """The evaluation again, with videos and more metrics."""
     folder = root / "artifacts/evaluate"
-    side = contestant(sha256_of(root / "artifacts/pipeline"), seed=0, damage=0.5)
+    side = contestant(sha256_of(root / "artifacts/pipeline"), seed=0, damage=damage)
     rng = np.random.default_rng(7)
     gallery, pairs = [], []
     for index in range(count):

@@ -5,11 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from components.evaluation.record import Distance, Metric
+from components.evaluation.vbench.measure import metrics_of
+from components.evaluation.vbench.run import DimensionResult
+from components.evaluation.vbench.run import Status as VbenchStatus
+from components.evaluation.vbench.scores import DIMENSIONS, aggregate
 from components.registry.config import FloorsConfig, GateConfig
 from components.registry.policy.contestant import Contestant
 from components.registry.policy.decide import decide
 from components.registry.policy.verdict import Decision, Status
-from tests.components.registry.contestants import FEATURES, contestant, with_metric
+from tests.components.registry.contestants import FEATURES, contestant, with_features, with_metric
 
 FLOORS = FloorsConfig(
     max_toy_fvd_share_of_untrained=0.5,
@@ -27,6 +32,8 @@ POLICY = GateConfig(
     bootstrap=200,
     seed=5,
     margins={"colour_accuracy": 0.1, "validation_loss": 0.05},
+    frozen="frozen_baseline",
+    frozen_margins={},
     floors=FLOORS,
 )
 
@@ -60,9 +67,9 @@ def test_equal_models_are_promoted_in_at_most_seven_percent_of_trials():
 def test_a_model_that_repeats_itself_for_a_quarter_of_the_prompts_is_rejected():
     for seed in range(10):
         honest = shifted(seed, 0.0)
-        repeated = honest.generated.copy()
+        repeated = honest.features["toy/generated"].copy()
         repeated[: len(repeated) // 4] = repeated[0]
-        candidate = replace(contestant("repeats", seed=seed), generated=repeated)
+        candidate = with_features(contestant("repeats", seed=seed), repeated)
         assert decide(candidate, honest, POLICY).decision is Decision.REJECT
 
 
@@ -120,7 +127,7 @@ def test_a_number_that_is_none_or_not_finite_fails_closed(metric, value):
 
 def test_features_that_are_not_finite_fail_closed():
     candidate = shifted(1, 0.0)
-    candidate.generated[3, 2] = float("nan")
+    candidate.features["toy/generated"][3, 2] = float("nan")
     verdict = decide(candidate, shifted(2, 2.0), POLICY)
     assert verdict.decision is Decision.REJECT
     assert "not finite" in verdict.reason
@@ -210,12 +217,122 @@ def test_the_verdict_does_not_depend_on_the_order_of_the_metrics():
 def test_more_features_than_samples_still_give_a_verdict():
     wide = np.random.default_rng(0)
     sides = [
-        replace(
+        with_features(
             contestant(name, seed=seed),
-            generated=wide.normal(size=(64, 3 * FEATURES * 8)),
-            reference=wide.normal(size=(64, 3 * FEATURES * 8)),
+            wide.normal(size=(64, 3 * FEATURES * 8)),
+            wide.normal(size=(64, 3 * FEATURES * 8)),
         )
         for name, seed in (("a", 1), ("b", 2))
     ]
-    policy = POLICY.model_copy(update={"permutations": 9, "margins": {}})
+    policy = POLICY.model_copy(update={"permutations": 9, "margins": {}, "min_samples_per_feature": 0.0})
     assert decide(sides[0], sides[1], policy).decision is not Decision.PROMOTE
+
+
+def test_small_losses_that_add_up_are_stopped_by_the_frozen_baseline():
+    """Each champion is within the margin of the one before, the last is not within that of the first."""
+    policy = POLICY.model_copy(
+        update={
+            "primary": "toy_fvd",
+            "margins": {"validation_loss": 0.05},
+            "frozen_margins": {"validation_loss": 0.1},
+        }
+    )
+
+    def step(number):
+        """Better in the distance, and a little worse in the loss, than the step before."""
+        side = shifted(number + 1, 3.0 - number)
+        scores = dict.fromkeys(side.record.metrics["validation_loss"].per_item, 0.3 + 0.04 * number)
+        return with_metric(side, "validation_loss", value=0.3 + 0.04 * number, per_item=scores)
+
+    first = step(0)
+    decisions = [decide(step(n), step(n - 1), policy, frozen=first).decision for n in (1, 2, 3)]
+    assert decisions == [Decision.PROMOTE, Decision.PROMOTE, Decision.REJECT]
+    verdict = decide(step(3), step(2), policy, frozen=first)
+    assert verdict.reason == "frozen baseline: validation_loss may be 0.12 worse, beyond the margin 0.1"
+
+
+def test_a_frozen_baseline_of_another_protocol_decides_nothing():
+    policy = POLICY.model_copy(update={"frozen_margins": {"colour_accuracy": 0.1}})
+    frozen = with_metric(shifted(3, 0.0), "colour_accuracy", identity="colour_accuracy@old")
+    frozen = replace(frozen, record=replace(frozen.record, protocol={"frames": 17}))
+    verdict = decide(shifted(1, 0.0), shifted(2, 2.0), policy, frozen=frozen)
+    assert verdict.decision is Decision.INCONCLUSIVE
+    assert "colour_accuracy@old" in verdict.reason
+
+
+def test_a_kernel_distance_can_be_the_primary_metric():
+    def with_kernel(side):
+        kernel = Metric(0.1, "toy_kvd@test", False, 64, distance=Distance("toy", "kernel"))
+        return replace(side, record=replace(side.record, metrics={**side.record.metrics, "toy_kvd": kernel}))
+
+    policy = POLICY.model_copy(update={"primary": "toy_kvd", "margins": {}})
+    better, worse = with_kernel(shifted(1, 0.0)), with_kernel(shifted(2, 2.0))
+    assert decide(better, worse, policy).decision is Decision.PROMOTE
+    assert decide(worse, better, policy).decision is Decision.REJECT
+
+
+def test_a_covariance_of_more_features_than_the_samples_can_bear_decides_nothing():
+    wide = np.random.default_rng(0).normal(size=(64, 17))
+    sides = [with_features(contestant(name, seed=seed), wide, wide) for name, seed in (("a", 1), ("b", 2))]
+    verdict = decide(sides[0], sides[1], POLICY)
+    assert verdict.decision is Decision.INCONCLUSIVE
+    assert "needs 4 per feature, 68: raise evaluate.samples" in verdict.reason
+
+
+def test_missing_features_fail_closed():
+    candidate = replace(shifted(1, 0.0), features={})
+    verdict = decide(candidate, shifted(2, 2.0), POLICY)
+    assert verdict.decision is Decision.REJECT
+    assert "no generated features of toy" in verdict.reason
+
+
+def with_vbench(side, shift):
+    """The same model with a VBench Total, of dimensions whose scores lie `shift` above the middle."""
+    rng = np.random.default_rng(1)  # the same prompts are hard for both
+    raw, parts = {}, {}
+    for name, dimension in DIMENSIONS.items():
+        scores = dimension.low + (0.5 + shift + rng.normal(0, 0.05, 40)) * (dimension.high - dimension.low)
+        parts[name] = {f"prompt {index}": float(score) for index, score in enumerate(scores)}
+        raw[name] = float(scores.mean())
+    metric = Metric(aggregate(raw)["total"], "vbench_total@test", True, 40, parts=parts)
+    return replace(side, record=replace(side.record, metrics={**side.record.metrics, "vbench_total": metric}))
+
+
+def test_vbenchs_total_can_be_the_primary_metric_and_a_guard():
+    better, worse = with_vbench(shifted(1, 0.0), 0.02), with_vbench(shifted(2, 0.0), 0.0)
+    policy = POLICY.model_copy(update={"primary": "vbench_total", "margins": {}})
+    assert decide(better, worse, policy).decision is Decision.PROMOTE
+    assert decide(worse, better, policy).decision is Decision.REJECT
+    guard = POLICY.model_copy(update={"primary": "toy_fvd", "margins": {"vbench_total": 0.01}})
+    findings = {
+        f.metric: f
+        for f in decide(with_vbench(shifted(1, 0.0), 0.0), with_vbench(shifted(2, 2.0), 0.05), guard).findings
+    }
+    assert findings["vbench_total"].status is Status.FAILED
+
+
+def test_a_total_over_other_prompts_decides_nothing():
+    other = with_vbench(shifted(2, 2.0), 0.0)
+    parts = {
+        name: dict(list(part.items())[1:])
+        for name, part in other.record.metrics["vbench_total"].parts.items()
+    }
+    policy = POLICY.model_copy(update={"primary": "vbench_total", "margins": {}})
+    verdict = decide(
+        with_vbench(shifted(1, 0.0), 0.1), with_metric(other, "vbench_total", parts=parts), policy
+    )
+    assert verdict.decision is Decision.INCONCLUSIVE
+    assert "same prompts of every dimension" in verdict.reason
+
+
+def test_a_dimension_that_is_unavailable_fails_closed():
+    result = DimensionResult("imaging_quality", VbenchStatus.UNAVAILABLE, "weights are missing")
+    metrics = metrics_of({"imaging_quality": result}, {})
+    candidate = shifted(1, 0.0)
+    candidate = replace(
+        candidate, record=replace(candidate.record, metrics={**candidate.record.metrics, **metrics})
+    )
+    policy = POLICY.model_copy(update={"margins": {"vbench_imaging_quality": 0.01}})
+    verdict = decide(candidate, shifted(2, 2.0), policy)
+    assert verdict.decision is Decision.REJECT
+    assert "vbench_imaging_quality of the candidate is not a number" in verdict.reason

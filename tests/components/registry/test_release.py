@@ -1,8 +1,11 @@
 """Register, promote and fetch back, through a real MLflow on SQLite."""
 
 import json
+import os
 import shutil
-import threading
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import av
@@ -11,16 +14,17 @@ import pytest
 
 from components.artifacts import sha256_of
 from components.errors import ContractError, UserError
-from components.registry.baseline import sync_baseline
+from components.registry import lock
+from components.registry.baseline import freeze_baseline, sync_baseline
 from components.registry.fetch import champion_line, fetch_pipeline
-from components.registry.history import HISTORY, read_history
+from components.registry.history import HISTORY, read_history, shared_history
 from components.registry.lineage import versions_that_saw
-from components.registry.promote import PromotionRefusedError, promote_by_verdict, rollback
+from components.registry.promote import PromotionRefusedError, promote_by_hand, promote_by_verdict, rollback
 from components.registry.register import register_candidate
 from components.registry.versions import AUTOENCODER, TEXT_TO_VIDEO, versions, with_alias
 from components.tracking_writer import connect
 from tests.components.registry.contestants import contestant
-from tests.components.registry.release_files import judge, make_release, write_evaluation
+from tests.components.registry.release_files import REPOSITORY, judge, make_release, write_evaluation
 
 
 def champion(root: Path) -> int | None:
@@ -138,36 +142,92 @@ def test_a_verdict_about_another_model_promotes_nothing(root):
     assert champion(root) is None
 
 
+RELEASE = """
+import sys
+from pathlib import Path
+from components.params import Params
+from components.registry.promote import PromotionRefusedError, promote_by_verdict
+root = Path(sys.argv[1])
+try:
+    print(promote_by_verdict(root, Params.load(root / "params.yaml"), dict(zip(sys.argv[2::2], sys.argv[3::2]))))
+except PromotionRefusedError as error:
+    print(f"refused: {error}")
+"""
+
+
 def test_of_two_promotions_at_once_one_wins_and_the_other_is_refused(root):
-    """Both verdicts were reached with no champion; the second to come finds one."""
+    """Two processes in two workspaces that share nothing but the registry. Both verdicts know no champion."""
     workspaces = []
     for seed in (1, 2):
         params = make_release(root, seed=seed)
         numbers = register_candidate(root, params)
-        verdict = (root / "artifacts/gate/verdict.json").read_bytes()
-        workspaces.append((numbers, verdict))
-    outcomes: list[str] = []
-
-    def release(numbers: dict[str, str], verdict: bytes) -> None:
-        own = root / f"clone-{numbers[TEXT_TO_VIDEO]}"
+        own = root / f"workspace-{seed}"
         (own / "artifacts/gate").mkdir(parents=True)
-        (own / "artifacts/gate/verdict.json").write_bytes(verdict)
-        for shared in ("mlflow.db", "registry"):
-            (own / shared).symlink_to(root / shared)
-        try:
-            outcomes.append(promote_by_verdict(own, params, numbers))
-        except PromotionRefusedError as error:
-            outcomes.append(f"refused: {error}")
-
-    threads = [threading.Thread(target=release, args=workspace) for workspace in workspaces]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sum("is the champion now" in outcome for outcome in outcomes) == 1
-    assert sum("judge again" in outcome for outcome in outcomes) == 1
+        shutil.copyfile(root / "artifacts/gate/verdict.json", own / "artifacts/gate/verdict.json")
+        shutil.copyfile(root / "params.yaml", own / "params.yaml")
+        workspaces.append([str(own), *(word for pair in numbers.items() for word in pair)])
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlflow.db'}"}
+    releases = [
+        subprocess.Popen(
+            [sys.executable, "-c", RELEASE, *arguments],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=REPOSITORY,
+        )
+        for arguments in workspaces
+    ]
+    outcomes = [release.communicate(timeout=120)[0] for release in releases]
+    assert sum("is the champion now" in outcome for outcome in outcomes) == 1, outcomes
+    assert sum("judge again" in outcome for outcome in outcomes) == 1, outcomes
     assert champion(root) in (1, 2)
-    assert len(read_history(root)) == 1
+    assert [entry["event"] for entry in shared_history(root)] == ["promoted"]
+    winner = Path(workspaces[["is the champion now" in outcome for outcome in outcomes].index(True)][0])
+    assert read_history(winner) == shared_history(root)
+
+
+def test_an_override_is_recorded_with_who_answers_for_it_and_why(root):
+    params = make_release(root, seed=1, damage=0.0)
+    promote_by_verdict(root, params, register_candidate(root, params))
+    params = make_release(root, seed=2, damage=1.0)
+    sync_baseline(root, params)
+    judge(root, params)
+    promote_by_verdict(root, params, register_candidate(root, params))
+    with pytest.raises(UserError, match="name of who answers for it and the reason"):
+        promote_by_hand(root, 2, person=" ", reason="it looks better")
+    with pytest.raises(UserError, match="has no version 7; it has 1, 2"):
+        promote_by_hand(root, 7, person="A. Reviewer", reason="it looks better")
+    assert champion(root) == 1
+    said = promote_by_hand(root, 2, person="A. Reviewer", reason="raters prefer it")
+    assert "by override of A. Reviewer" in said
+    assert champion(root) == 2
+    assert with_alias(root, TEXT_TO_VIDEO, "previous").number == 1
+    last = shared_history(root)[-1]
+    assert (last["event"], last["version"], last["champion_before"]) == ("promoted by override", 2, 1)
+    assert last["reason"] == "override by A. Reviewer of the verdict `reject`: raters prefer it"
+
+
+def test_a_lock_whose_holder_has_died_is_taken_over(root, monkeypatch):
+    client = connect(root)
+    client.create_registered_model(lock.LOCK, tags={"holder": "gone", "since": f"{time.time() - 1e4:.3f}"})
+    with lock.registry_lock(root):
+        assert client.get_registered_model(lock.LOCK).tags["holder"] != "gone"
+    monkeypatch.setattr(lock, "WAIT_SECONDS", 0.5)
+    client.create_registered_model(lock.LOCK, tags={"holder": "busy", "since": f"{time.time():.3f}"})
+    with (
+        pytest.raises(UserError, match="delete the registered model `reelforge-lock`"),
+        lock.registry_lock(root),
+    ):
+        pytest.fail("two at a time")
+
+
+def test_the_champions_evaluation_can_be_frozen(root):
+    params = make_release(root, seed=1)
+    with pytest.raises(UserError, match="holds no champion's evaluation"):
+        freeze_baseline(root, params)
+    write_evaluation(root / "baseline", contestant("old", seed=3))
+    assert "frozen_baseline holds the evaluation of old" in freeze_baseline(root, params)
+    assert sha256_of(root / "frozen_baseline") == sha256_of(root / "baseline")
 
 
 def test_going_back_without_a_previous_champion_is_a_clear_error(root):

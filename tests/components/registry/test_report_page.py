@@ -11,7 +11,7 @@ from components.page.words import duration
 from components.params import Params
 from components.registry.page.words import number
 from components.registry.report import write_report
-from tests.components.registry.report_files import make_finished
+from tests.components.registry.report_files import make_finished, make_rival
 from tests.pages import ALL_PLAY, VIEWPORTS, check_opens_quietly_and_fits
 
 REPOSITORY = Path(__file__).parents[3]
@@ -77,6 +77,47 @@ def test_every_video_plays(browser, page_path):
     page.goto(page_path.as_uri())
     assert page.evaluate("document.querySelectorAll('video').length") == 6 + 2 * 6
     assert page.evaluate(ALL_PLAY) == []
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def duel_page(tmp_path_factory, empty_database):
+    """The page of a second model, judged against the first one, with the same prompts."""
+    root = tmp_path_factory.mktemp("duel")
+    shutil.copyfile(empty_database, root / "mlflow.db")
+    make_finished(root, samples=4)
+    make_rival(root, samples=4)
+    return write_report(root)
+
+
+def test_the_champions_video_of_the_same_prompt_stands_beside_each(duel_page):
+    text = duel_page.read_text()
+    assert text.count('aria-label="champion: ') == text.count('aria-label="candidate: ') == 4
+    assert "plays in step" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), VIEWPORTS, ids=str)
+def test_the_page_with_two_models_opens_without_errors_and_fits(browser, duel_page, width, scheme):
+    check_opens_quietly_and_fits(browser, duel_page, width, scheme)
+
+
+@pytest.mark.slow
+def test_the_two_videos_of_a_prompt_play_in_step(browser, duel_page):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(duel_page.as_uri())
+    page.evaluate("document.querySelector('.duel').scrollIntoView()")
+    page.evaluate("""async () => {
+      const [left, right] = document.querySelectorAll('.duel video');
+      await Promise.all([left.play(), right.play()]);
+      right.currentTime = right.duration / 2;
+    }""")
+    apart = """() => {
+      const [left, right] = document.querySelectorAll('.duel video');
+      const apart = Math.abs(left.currentTime - right.currentTime);
+      return !left.paused && Math.min(apart, left.duration - apart) < 0.12;
+    }"""
+    page.wait_for_function(apart, timeout=20_000)
     page.close()
 
 

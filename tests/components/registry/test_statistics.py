@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from components.evaluation.frechet import frechet_distance
-from components.registry.policy.statistics import mean_difference, permutation_test
+from components.registry.policy.statistics import composite_difference, mean_difference, permutation_test
 
 
 def test_identical_arms_have_no_evidence_for_either_side():
@@ -29,3 +29,31 @@ def test_the_bounds_of_a_mean_hold_about_as_often_as_they_say():
         differences = np.random.default_rng(trial).normal(0.3, 1.0, size=100)
         held += mean_difference(differences, alpha=0.05, replicates=200, seed=trial).lower < 0.3
     assert 0.91 <= held / 300 <= 0.98
+
+
+def parts(rng, shift=0.0):
+    """Scores of 60 prompts in each of two lists, around 0.5."""
+    return {name: {f"{i}": 0.5 + shift + rng.normal(0, 0.1) for i in range(60)} for name in ("one", "two")}
+
+
+def total(means):
+    return (4 * means["one"] + means["two"]) / 5
+
+
+def test_a_total_of_one_part_has_the_bounds_of_its_mean():
+    rng = np.random.default_rng(0)
+    sides = parts(rng, 0.05), parts(rng)
+    found = composite_difference(*sides, lambda means: means["one"], alpha=0.05, replicates=2000, seed=1)
+    differences = np.array([sides[0]["one"][key] - sides[1]["one"][key] for key in sorted(sides[0]["one"])])
+    expected = mean_difference(differences, alpha=0.05, replicates=2000, seed=2)
+    assert found.mean == pytest.approx(expected.mean)
+    assert (found.lower, found.upper) == pytest.approx((expected.lower, expected.upper), abs=0.005)
+
+
+def test_the_bounds_of_a_total_hold_about_as_often_as_they_say():
+    held = 0
+    for trial in range(200):
+        rng = np.random.default_rng(trial)
+        sides = parts(rng, 0.02), parts(rng)
+        held += composite_difference(*sides, total, alpha=0.05, replicates=200, seed=trial).lower < 0.02
+    assert 0.90 <= held / 200 <= 0.99

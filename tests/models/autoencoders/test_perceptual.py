@@ -3,6 +3,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 
+from models.autoencoders import perceptual
 from models.autoencoders.perceptual import PerceptualDistance
 
 LEVELS = ((2, 3), (4, 4), (4, 5, 5), (6, 6, 6), (6, 6, 7))  # VGG16's layers, narrower
@@ -54,7 +55,7 @@ def naive_lpips(vgg, heads, one, other):
 
 
 def test_the_distance_is_that_of_lpips_averaged_over_frames(files, vgg, heads):
-    model = PerceptualDistance.from_files(*files, levels=LEVELS)
+    model = PerceptualDistance.from_files(*files, perceptual.vgg(LEVELS))
     one, other = torch.rand(2, 2, 3, 3, 32, 48) * 2 - 1
     expected = [
         sum(naive_lpips(vgg, heads, one[b, :, t], other[b, :, t]) for t in range(3)) / 3 for b in range(2)
@@ -64,7 +65,7 @@ def test_the_distance_is_that_of_lpips_averaged_over_frames(files, vgg, heads):
 
 
 def test_gradients_reach_the_pixels_and_are_finite_also_where_nothing_responds(files):
-    model = PerceptualDistance.from_files(*files, levels=LEVELS)
+    model = PerceptualDistance.from_files(*files, perceptual.vgg(LEVELS))
     with torch.no_grad():
         model.features[28].bias.fill_(-100.0)  # the last features are all zero
     output = (torch.rand(1, 3, 1, 16, 16) * 2 - 1).requires_grad_()
@@ -82,6 +83,39 @@ def test_names_and_sizes_are_those_of_torchvisions_vgg16():
     assert shapes["28.bias"] == (512,)
     assert {int(name.split(".")[0]) for name in shapes} == set(CONVOLUTIONS)
     assert sum(parameter.numel() for parameter in model.features.parameters()) == 14_714_688
+
+
+def test_alexnet_is_torchvisions_and_its_distance_is_that_of_lpips(tmp_path):
+    with torch.device("meta"):
+        assert (
+            sum(p.numel() for p in PerceptualDistance(perceptual.alex()).features.parameters()) == 2_469_696
+        )
+    widths, strides, paddings = (3, 4, 5, 4, 3), (4, 1, 1, 1, 1), (2, 2, 1, 1, 1)
+    kernels, numbers = (11, 5, 3, 3, 3), (0, 3, 6, 8, 10)
+    torch.manual_seed(2)
+    state = {}
+    for number, before, after, kernel in zip(numbers, (3, *widths), widths, kernels, strict=False):
+        state[f"features.{number}.weight"] = (
+            torch.randn(after, before, kernel, kernel) / (kernel**2 * before) ** 0.5
+        )
+        state[f"features.{number}.bias"] = torch.randn(after) * 0.1
+    heads = {f"lin{i}.model.1.weight": torch.rand(1, width, 1, 1) for i, width in enumerate(widths)}
+    torch.save(state, tmp_path / "alexnet.pth")
+    torch.save(heads, tmp_path / "alex.pth")
+    files = tmp_path / "alexnet.pth", tmp_path / "alex.pth"
+    model = PerceptualDistance.from_files(*files, perceptual.alex(widths))
+    one, other = torch.rand(2, 1, 3, 1, 64, 80) * 2 - 1
+    shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
+    a, b = ((clip[:, :, 0] - shift[:, None, None]) / scale[:, None, None] for clip in (one, other))
+    expected = 0.0
+    for i, number in enumerate(numbers):
+        if i in (1, 2):
+            a, b = (functional.max_pool2d(x, 3, stride=2) for x in (a, b))
+        weight, bias = state[f"features.{number}.weight"], state[f"features.{number}.bias"]
+        a, b = (functional.conv2d(x, weight, bias, strides[i], paddings[i]).relu() for x in (a, b))
+        unit_a, unit_b = (x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10) for x in (a, b))
+        expected += (heads[f"lin{i}.model.1.weight"] * (unit_a - unit_b) ** 2).sum(dim=1).mean().item()
+    assert model(one, other).item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -106,10 +140,10 @@ def test_it_says_which_weights_are_missing(files, vgg, heads, damage, message, t
     else:
         one, other = other, one
     with pytest.raises(ValueError, match=message):
-        PerceptualDistance.from_files(one, other, levels=LEVELS)
+        PerceptualDistance.from_files(one, other, perceptual.vgg(LEVELS))
 
 
 def test_frames_that_are_too_small_are_refused(files):
-    model = PerceptualDistance.from_files(*files, levels=LEVELS)
+    model = PerceptualDistance.from_files(*files, perceptual.vgg(LEVELS))
     with pytest.raises(ValueError, match="less than 16 a side"):
         model(torch.zeros(1, 3, 1, 8, 16), torch.zeros(1, 3, 1, 8, 16))

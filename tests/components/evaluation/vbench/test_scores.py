@@ -1,0 +1,60 @@
+import math
+
+import pytest
+
+from components.evaluation.vbench import DIMENSIONS, aggregate, group_score, total_score
+
+
+def raw(value):
+    """Scores that normalise to `value` everywhere."""
+    return {name: one.low + value * (one.high - one.low) for name, one in DIMENSIONS.items()}
+
+
+def test_sixteen_dimensions_in_two_groups():
+    groups = [dimension.group for dimension in DIMENSIONS.values()]
+    assert (groups.count("quality"), groups.count("semantic")) == (7, 9)
+    assert sum(one.weight for one in DIMENSIONS.values() if one.group == "quality") == 6.5
+
+
+@pytest.mark.parametrize("value", [0.0, 0.4, 1.0])
+def test_equal_normalised_scores_are_their_own_mean(value):
+    assert aggregate(raw(value)) == pytest.approx({"quality": value, "semantic": value, "total": value})
+
+
+def test_scores_below_the_lowest_are_not_clipped():
+    assert aggregate(dict.fromkeys(DIMENSIONS, 0.0))["total"] == pytest.approx(-0.57, abs=0.005)
+
+
+def test_a_model_that_does_not_move_still_scores_high():
+    still = raw(1.0) | {"dynamic_degree": 0.0}
+    found = aggregate(still)
+    assert (found["quality"], found["total"]) == pytest.approx((0.923, 0.938), abs=0.0005)
+
+
+@pytest.mark.parametrize(
+    ("name", "worth"), [("imaging_quality", 0.1231), ("dynamic_degree", 0.0615), ("scene", 0.0222)]
+)
+def test_one_normalised_unit_of_a_dimension_is_worth_its_published_share_of_the_total(name, worth):
+    dimension = DIMENSIONS[name]
+    more = raw(0.5) | {name: dimension.low + 1.5 * (dimension.high - dimension.low)}
+    assert aggregate(more)["total"] - aggregate(raw(0.5))["total"] == pytest.approx(worth, abs=5e-5)
+
+
+def test_the_published_total_of_open_sora_follows_from_its_groups():
+    assert total_score(81.35, 73.39) == pytest.approx(79.76, abs=0.01)
+    assert total_score(80.71, 73.30) == pytest.approx(79.23, abs=0.01)
+
+
+def test_a_missing_dimension_leaves_its_group_without_a_score():
+    scores = raw(0.5)
+    del scores["scene"]
+    assert group_score(scores, "quality") == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="scene are missing, and semantic is not a score without them"):
+        aggregate(scores)
+
+
+def test_unknown_names_and_numbers_that_are_none_are_refused():
+    with pytest.raises(ValueError, match="colour are no VBench dimensions"):
+        aggregate(raw(0.5) | {"colour": 1.0})
+    with pytest.raises(ValueError, match="color have no finite score"):
+        aggregate(raw(0.5) | {"color": math.nan})
