@@ -45,4 +45,5 @@ def _distributions(probabilities: ArrayLike) -> NDArray[np.float64]:
     worst = float(np.abs(rows.sum(axis=1) - 1).max())
     if worst > TOLERANCE:
         raise ValueError(f"rows must sum to 1, one is off by {worst:.3g}; give softmax outputs, not logits")
-    return rows / rows.sum(axis=1, keepdims=True)
+    normalised: NDArray[np.float64] = rows / rows.sum(axis=1, keepdims=True)
+    return normalised

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
@@ -98,9 +99,9 @@ def prepared(clips: Frames, convention: Convention) -> Tensor:
     """
     pixels = channels_first(clips)
     if convention.resize != "network":
-        images = pixels.transpose(1, 2).flatten(0, 1)
+        images = rearrange(pixels, "n c t h w -> (n t) c h w")
         images = stretched(images) if convention.resize == "stretch" else covered(images)
-        pixels = images.unflatten(0, (len(clips), -1)).transpose(1, 2)
+        pixels = rearrange(images, "(n t) c h w -> n c t h w", n=len(clips))
     low, high = convention.values
     return pixels / LEVELS * (high - low) + low
 
@@ -127,7 +128,7 @@ def covered(images: Tensor) -> Tensor:
 
 def _script(path: Path, device: torch.device) -> Any:
     try:
-        return torch.jit.load(str(path), map_location=device).eval()
+        return torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         raise UserError(f"{path} is no TorchScript file ({str(error).splitlines()[0]})") from None
 

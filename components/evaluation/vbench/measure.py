@@ -77,7 +77,7 @@ class Vbench:
         make_videos(
             requests,
             folder,
-            lambda prompts, first: pipeline(prompts, **asdict(replace(settings, seed=first))),  # type: ignore[arg-type]
+            lambda prompts, first: pipeline(prompts, **asdict(replace(settings, seed=first))),
             model=model,
             settings=settings,
             batch=self.config.batch,
@@ -100,8 +100,9 @@ def metrics_of(results: Mapping[str, DimensionResult], items: Mapping[str, str])
         parts = {name: metrics[f"{PREFIX}{name}"].per_item for name in DIMENSIONS}
         told = {name: result.identity for name, result in results.items()}
         count = len({prompt for scores in parts.values() for prompt in scores})
-        total = aggregate(raw)["total"]
-        metrics[TOTAL] = Metric(total, identity(TOTAL, told), higher_is_better=True, n=count, parts=parts)
+        metrics[TOTAL] = Metric(
+            aggregate(raw)["total"], identity(TOTAL, told), higher_is_better=True, n=count, parts=parts
+        )
     return metrics
 
 
@@ -109,8 +110,8 @@ def _metric(name: str, result: DimensionResult, items: Mapping[str, str]) -> Met
     """The score as VBench gives it; per item the mean of its videos."""
     grouped: dict[str, list[float]] = defaultdict(list)
     scale = 0.01 if name in PER_CENT else 1.0
-    for file, value in result.videos.items():
-        grouped[items[file]].append(scale * value)
+    for file, score in result.videos.items():
+        grouped[items[file]].append(scale * score)
     per_item = {item: float(np.mean(values)) for item, values in grouped.items()}
     value = result.score if result.status is Status.OK else None
     told = identity(f"{PREFIX}{name}", dict(result.identity))
