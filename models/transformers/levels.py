@@ -50,9 +50,10 @@ class Split(nn.Module):
         fine = skips.pop()
         split = self.projection(x).view(*x.shape[:4], 2, 2, -1).transpose(3, 4)  # (B, T, H/2, 2, W/2, 2, D)
         rows, columns = fine.shape[2:4]
+        coarse = split.flatten(4, 5).flatten(2, 3)[:, :, :rows, :columns]
         return torch.lerp(
-            fine, split.flatten(4, 5).flatten(2, 3)[:, :, :rows, :columns], self.mix.to(x.dtype)
-        )
+            fine, coarse.to(fine), self.mix.to(fine)
+        )  # under autocast the two may differ in precision
 
 
 def passages(depths: Sequence[int], width: int) -> nn.ModuleList:
