@@ -2,7 +2,7 @@
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
@@ -22,6 +22,7 @@ from components.data.config import (
     ValidateConfig,
 )
 from components.denoiser.config import PixArtConfig, TrainConfig
+from components.denoiser.system_config import HdVilaConfig
 from components.errors import ParamsError
 from components.evaluation.config import EvaluateConfig, ExtractorConfig
 from components.registry.config import GateConfig
@@ -31,6 +32,17 @@ from components.text.config import TextEncoderConfig
 class EncodeFamilies(Section):
     images: EncodeConfig  # with the 2D autoencoder: what PixArt and the first adaptation steps see
     videos: EncodeConfig  # with the video autoencoder
+
+
+class CandidateConfig(Section):
+    """What is packaged, evaluated and gated: the end of a system's stages. Paths below the workspace.
+
+    The transformer decides which system a run trains; its sections must be there.
+    """
+
+    transformer: str
+    autoencoder: str  # that decodes what the transformer makes
+    latents: str  # that the transformer was trained on
 
 
 class RuntimeConfig(Section):
@@ -50,7 +62,7 @@ class RuntimeConfig(Section):
 
 
 class Params(Section):
-    """Everything a run is made from."""
+    """Everything a run is made from. The sections of the systems that it does not train may be left out."""
 
     recipe: str
     footage: FootageConfig
@@ -62,11 +74,13 @@ class Params(Section):
     dedup: DedupConfig
     validation: ValidateConfig
     text_encoder: TextEncoderConfig
-    autoencoder: AutoencoderConfig
-    encode: EncodeFamilies
-    pixart: PixArtConfig
-    adapt: AdaptConfig
-    train: TrainConfig
+    autoencoder: AutoencoderConfig | None = None  # this and the next four: Open-Sora 1.2
+    encode: EncodeFamilies | None = None
+    pixart: PixArtConfig | None = None
+    adapt: AdaptConfig | None = None
+    train: TrainConfig | None = None
+    hdvila: HdVilaConfig | None = None
+    candidate: CandidateConfig
     extractor: ExtractorConfig
     evaluate: EvaluateConfig
     gate: GateConfig
@@ -89,11 +103,21 @@ class Params(Section):
             raise ParamsError("\n".join(f"{path}: {line}" for line in explain(cls, error))) from None
 
     def section(self, dotted: str) -> Any:
-        """The section at a dotted path, as `train.stage3`."""
+        """The section at a dotted path, as `train.stage3`. Raises `ParamsError` where the recipe leaves it out."""
         node: Any = self
         for key in dotted.split("."):
+            if node is None:
+                break
             node = getattr(node, key)
+        if node is None and dotted.partition(".")[0] in SYSTEM_SECTIONS:
+            raise ParamsError(
+                f"the recipe `{self.recipe}` has no section `{dotted}`: it is of a system that this recipe does not"
+                " train; `reelforge recipes list` names those that do"
+            )
         return node
+
+
+SYSTEM_SECTIONS = frozenset(name for name, field in Params.model_fields.items() if not field.is_required())
 
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
@@ -101,8 +125,14 @@ def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[
     current: Any = model
     for key in location:
         field = current.model_fields.get(key) if _is_section(current) else None
-        current = field.annotation if field else None
+        current = _section_in(field.annotation) if field else None
     return list(current.model_fields) if _is_section(current) else []
+
+
+def _section_in(annotation: Any) -> Any:
+    """The section of an optional one."""
+    inside = [part for part in get_args(annotation) if part is not type(None)]
+    return inside[0] if len(inside) == 1 else annotation
 
 
 def _is_section(annotation: Any) -> bool:

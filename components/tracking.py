@@ -24,7 +24,7 @@ from components.tracking_writer import Operation, Writer, connect, experiment_id
 
 if TYPE_CHECKING:
     from components.params import Params
-    from components.stages import Stage
+    from components.stage import Stage
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from typing import IO
 from components.errors import UserError
 from components.params import Params
 from components.runtime import stage_environment
-from components.stages import STAGES
+from components.stages import STAGES, stages_of
 
 KEPT_LINES = 200  # of a stage's output, for the error message
 STOP_SECONDS = 60  # what an interrupted stage gets to write its checkpoint
@@ -39,10 +39,15 @@ def _command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "dvc", *arguments]
 
 
-def changed(root: Path) -> set[str]:
-    """Stages whose own parameters, inputs or outputs differ from `dvc.lock`. Raises `UserError` if DVC can't tell."""
+def changed(root: Path, params: Params) -> set[str]:
+    """Stages of these parameters whose own parameters, inputs or outputs differ from what DVC has recorded.
+
+    Raises `UserError` if DVC can't tell.
+    """
+    stages = {stage.address: stage.name for stage in stages_of(params).values()}
+    files = dict.fromkeys(stage.file for stage in stages_of(params).values())
     result = subprocess.run(
-        _command("status", "--json"),
+        _command("status", "--json", *files),
         cwd=root,
         env=stage_environment(None),
         capture_output=True,
@@ -51,14 +56,14 @@ def changed(root: Path) -> set[str]:
     )
     if result.returncode != 0:
         raise UserError(f"`dvc status` failed in {root}: {result.stderr.strip() or result.stdout.strip()}")
-    return set(json.loads(result.stdout)) & set(STAGES)
+    return {stages[address] for address in json.loads(result.stdout) if address in stages}
 
 
 def descendants(names: set[str], root: Path, params: Params) -> set[str]:
     """`names` and every stage that reads, directly or not, what they write. The table is in running order."""
     found: set[str] = set()
     written: list[Path] = []
-    for stage in STAGES.values():
+    for stage in stages_of(params).values():
         paths = stage.paths(root, params)
         if stage.name in names or any(_within(path, written) for path in paths.inputs.values()):
             found.add(stage.name)
@@ -84,7 +89,8 @@ def reproduce(
     Every line of output goes to `on_line`. Raises `StageRefused` for a user's error (exit code 2 of the stage),
     `StageFailed` for anything else, `TimeoutError` after `hours`.
     """
-    command = _command("repro", "--single-item", *(["--force"] if force else []), stage)
+    address = STAGES[stage].address if stage in STAGES else stage
+    command = _command("repro", "--single-item", *(["--force"] if force else []), address)
     environment = {**stage_environment(parent_run), "REELFORGE_PROGRESS": "json"}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
     kept: deque[str] = deque(maxlen=KEPT_LINES)
@@ -94,7 +100,7 @@ def reproduce(
         assert process.stdout is not None
         for line in _lines(process.stdout):
             kept.append(line)
-            ran = ran or line.startswith(f"Running stage '{stage}'")
+            ran = ran or line.startswith(f"Running stage '{address}'")
             on_line(line)
             if time.monotonic() > deadline:
                 raise TimeoutError(f"stage {stage} took longer than {hours:g} h (runtime.stage_hours)")

@@ -7,6 +7,7 @@ from pathlib import Path
 from components.data.config import IngestConfig
 from components.errors import UserError
 from components.params import Params
+from components.stages import STAGES, stages_of
 
 GIGABYTE = 1e9
 
@@ -17,6 +18,7 @@ def check_workspace(root: Path) -> Params:
         if not (root / needed).exists():
             raise UserError(f"{root.resolve()} has no {needed}: run this in a clone of Reelforge")
     params = Params.load(root / "params.yaml")
+    stages_of(params)  # every stage has its section
     free_gb = shutil.disk_usage(root).free / GIGABYTE
     if free_gb < params.runtime.min_free_gb:
         raise UserError(
@@ -53,8 +55,6 @@ def check_captions(source: Path) -> None:
 
 def check_sources(root: Path, params: Params) -> None:
     """Videos and captions that the parameters name can be used; those the footage stage makes need no check."""
-    from components.stages import STAGES
-
     made_here = STAGES["footage"].outputs["videos"]
     if params.ingest.videos != made_here:
         check_videos(root / params.ingest.videos, params.ingest)

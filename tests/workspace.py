@@ -58,7 +58,17 @@ MINIATURE: dict[str, Any] = {
 def make_workspace(folder: Path, **more: Any) -> Path:
     """A git and DVC workspace in `folder`, committed, with miniature parameters; `more` overrides dotted keys."""
     ignore = shutil.ignore_patterns("__pycache__", "tmp", "cache")
-    for name in ("models", "components", "flows", "recipes", "baseline", "data_baseline", "registry", ".dvc"):
+    for name in (
+        "models",
+        "components",
+        "flows",
+        "recipes",
+        "baseline",
+        "data_baseline",
+        "registry",
+        "pipelines",
+        ".dvc",
+    ):
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
     for name in ("dvc.yaml", "params.yaml", "prefect.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)

@@ -77,7 +77,7 @@ def run(config: EncodeConfig, paths: StagePaths) -> Report:
     Raises `UserError` for buckets that the autoencoder cannot divide, `DataQualityError` when no clip can be
     encoded.
     """
-    stage = f"encode@{paths.output('latents').stem}"
+    stage = paths.checkpoints.name
     clips = read_clips(paths.input("clips"), root=paths.root, videos=paths.input("videos"))
     codec = load_autoencoder(paths.input("autoencoder")).eval()
     text = TextEncoder.from_pretrained(paths.input("text"), device=compute_device())

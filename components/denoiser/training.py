@@ -15,14 +15,16 @@ from components.denoiser.programs import Feed, FlowProgram
 from components.errors import ContractError
 from components.report import Report
 from components.training.checkpoint import fingerprint_of, remove_checkpoints
+from components.training.config import LoopConfig
 from components.training.loop import train
 from components.training.program import Program
 from models.coverage import CoverageReport
-from models.diffusion import FrameMasks, RectifiedFlow, Times
+from models.diffusion import FrameMasks, InputChannels, RectifiedFlow, Times
 from models.transformers.video_transformer import VideoTransformer
 
 log = logging.getLogger(__name__)
 COVERAGE = "coverage.json"
+NOTHING_BESIDE = InputChannels()
 MakeProgram = Callable[[VideoTransformer, Feed, LatentStageConfig], Program]
 
 
@@ -33,6 +35,15 @@ class Start:
     model: VideoTransformer
     coverage: CoverageReport
     objective: str
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a stage teaches, and what its output is to say of itself."""
+
+    program: Program
+    facts: TrainingFacts
+    samples: int  # of an epoch
 
 
 def epsilon_program(model: VideoTransformer, feed: Feed, _config: LatentStageConfig) -> Program:
@@ -57,15 +68,21 @@ def train_stage(
 ) -> Report:
     """Train the model and write the averaged weights with coverage and facts to `paths.output("transformer")`."""
     model = start.model
-    require_channels(model, batches, paths.input("latents"))
-    log.info("%s: weights\n%s", name, start.coverage.text())
+    require_channels(model, channels_of(batches), paths.input("latents"))
     _freeze(model, config)
     program = OBJECTIVES[start.objective](model, Feed(batches, config.caption_dropout), config)
-    result = train(program, config, paths, fingerprint=fingerprint_of(config, paths), title=name)
     facts = facts_of(batches, start.objective, _plain(config.times))
-    export(model, start.coverage, facts, paths.output("transformer"))
+    return train_program(name, start, Course(program, facts, batches.samples), config, paths)
+
+
+def train_program(name: str, start: Start, course: Course, config: LoopConfig, paths: StagePaths) -> Report:
+    """Train the model of `start` and write its averaged weights with coverage and facts."""
+    log.info("%s: weights\n%s", name, start.coverage.text())
+    start.model.train()
+    result = train(course.program, config, paths, fingerprint=fingerprint_of(config, paths), title=name)
+    export(start.model, start.coverage, course.facts, paths.output("transformer"))
     remove_checkpoints(paths)
-    return Report(name, metrics=result.metrics(), counts={"samples": batches.samples}, notes=_notes(start))
+    return Report(name, metrics=result.metrics(), counts={"samples": course.samples}, notes=_notes(start))
 
 
 def export(model: VideoTransformer, coverage: CoverageReport, facts: TrainingFacts, target: Path) -> None:
@@ -76,12 +93,18 @@ def export(model: VideoTransformer, coverage: CoverageReport, facts: TrainingFac
         facts.write(folder)
 
 
-def require_channels(model: VideoTransformer, batches: LatentBatches, manifest: Path) -> None:
-    """Raises `ContractError` before the first step where the latents have other channels than the model."""
-    if model.config.in_channels != channels_of(batches):
+def require_channels(
+    model: VideoTransformer, latent_channels: int, manifest: Path, beside: InputChannels = NOTHING_BESIDE
+) -> None:
+    """Raises `ContractError` before the first step where the model does not take the latents' channels.
+
+    `beside` are the channels that the objective puts after them.
+    """
+    needed = beside.count(latent_channels)
+    if model.config.in_channels != needed:
         raise ContractError(
-            f"latents in {manifest} have {channels_of(batches)} channels and the model takes"
-            f" {model.config.in_channels}; encode with the autoencoder it was trained on"
+            f"latents in {manifest} have {latent_channels} channels, which makes {needed} with those of the objective,"
+            f" and the model takes {model.config.in_channels}; encode with the autoencoder it was trained on"
         )
 
 

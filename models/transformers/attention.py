@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.transformers.causal import (
     FRAME_BY_FRAME,
@@ -203,6 +204,7 @@ class SelfAttention(nn.Module):
         self.place = place or unplaced
         self.bias = bias
         self.projection = nn.Linear(width, width)
+        self.dropout = 0.0  # share of the output in training: no attention kernel here drops scores
 
     def forward(self, x: Tensor, images: Tensor | None = None, cache: History | None = None) -> Tensor:
         """`images`: (B,), True where the frames of a sample are a stack of images that must not see each other.
@@ -219,7 +221,7 @@ class SelfAttention(nn.Module):
         if images is not None and self.window.crosses_frames:
             mixed = torch.where(images.view(-1, 1, 1, 1, 1, 1), value, mixed)
         out: Tensor = self.projection(mixed.flatten(-2))
-        return out
+        return functional.dropout(out, self.dropout, self.training) if self.dropout else out
 
 
 def unplaced(query_key: Tensor, first_frame: int) -> Tensor:  # noqa: ARG001  # the signature of `Place`

@@ -44,7 +44,7 @@ class Split(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.projection = nn.Linear(width, 4 * width)
-        self.mix = nn.Parameter(torch.tensor(0.5))  # the share of what comes up
+        self.mix = nn.Parameter(torch.full((1,), 0.5))  # the share of what comes up; DeepSpeed sends no 0-d tensors
 
     def forward(self, x: Tensor, skips: Skips) -> Tensor:
         fine = skips.pop()

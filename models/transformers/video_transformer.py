@@ -232,6 +232,11 @@ class VideoTransformer(CheckedModel):
         """The parameters of blocks that cross frames."""
         return [parameter for block in self.crossing_blocks() for parameter in block.parameters()]
 
+    def set_attention_dropout(self, share: float) -> None:
+        """Drop that share of the outputs of self-attention in training; a setting of training, not saved."""
+        for block in self.blocks():
+            block.attention.dropout = share
+
     def initialise(self) -> None:
         """Draw all weights; what a trained image model does not have yet starts without effect."""
         initialise(self)
