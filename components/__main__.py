@@ -5,6 +5,7 @@ import logging
 import sys
 from pathlib import Path
 
+from components import runtime
 from components.errors import Interruption, UserError
 from components.stages import STAGES, execute
 
@@ -13,7 +14,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m components", description=__doc__)
     parser.add_argument("stage", choices=list(STAGES), metavar="STAGE", help=", ".join(STAGES))
     parser.add_argument("--root", type=Path, default=Path(), help="workspace (default: this folder)")
+    parser.add_argument(
+        "--resume",
+        metavar="latest|best|none|STEP|FOLDER",
+        help="checkpoint that a training stage goes on from (default: REELFORGE_RESUME, or latest)",
+    )
     arguments = parser.parse_args()
+    if arguments.resume:
+        runtime.set_resume(arguments.resume)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s  %(levelname)s  %(name)s  %(message)s", datefmt="%H:%M:%S"
     )

@@ -68,6 +68,16 @@ def launch() -> Launch:
     return Launch(*(int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")))
 
 
+def resume() -> str:
+    """The checkpoint that a training stage goes on from: `REELFORGE_RESUME`, else `latest`."""
+    return os.environ.get("REELFORGE_RESUME") or "latest"
+
+
+def set_resume(checkpoint: str) -> None:
+    """Choose it for this process; see `resume`."""
+    os.environ["REELFORGE_RESUME"] = checkpoint
+
+
 def stage_environment(parent_run: str | None) -> dict[str, str]:
     """Environment for a stage's process started by a flow."""
     extra = {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}

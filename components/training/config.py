@@ -1,6 +1,6 @@
 """Parameters that every training stage has."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -20,6 +20,20 @@ class OptimizerConfig(Section):
     clip: PositiveFloat = 1.0  # gradient norm
 
 
+class SentinelConfig(Section):
+    """What counts as a broken step, and how often a run may go back from one (see `sentinel`)."""
+
+    retries: NonNegativeInt = 5  # of a run; 0 stops at the first broken step
+    spike: PositiveFloat | None = 12.0  # robust deviations above the median; null: only what is not finite
+    window: int = Field(default=64, ge=8)  # steps that medians are taken of
+    skip_steps: PositiveInt = (
+        1  # left out, ending with the broken one; doubles when the next is within `window`
+    )
+
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
 class LoopConfig(Section):
     """What every training stage has; stages inherit it. `steps` are optimizer steps."""
 
@@ -30,6 +44,14 @@ class LoopConfig(Section):
     zero_stage: int = Field(default=0, ge=0, le=3)
     accumulation: PositiveInt = 1
     activation_checkpointing: bool = False
-    ema: float = Field(default=0.99, ge=0, lt=1)
+    ema: Decay | Annotated[tuple[Decay, ...], Field(min_length=1)] = 0.99  # of several, the first is exported
+    start_weights: str | None = None  # a checkpoint or a file of weights: those alone, at step 0
     log_steps: PositiveInt = 10
     checkpoint_steps: PositiveInt = 50
+    keep_last_n: PositiveInt = 2  # checkpoints, besides the best
+    sentinel: SentinelConfig = SentinelConfig()
+
+    @property
+    def decays(self) -> tuple[float, ...]:
+        """The decays of the averages."""
+        return self.ema if isinstance(self.ema, tuple) else (self.ema,)

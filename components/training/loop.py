@@ -7,8 +7,9 @@ process: batches and random numbers follow from (seed, position), and everything
 import hashlib
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 
 import torch
@@ -17,14 +18,18 @@ from components import runtime, tracking
 from components.artifacts import StagePaths
 from components.errors import Interruption, UserError
 from components.progress import progress
+from components.training import processes
 from components.training.checkpoint import Checkpoints, Progress
 from components.training.config import LoopConfig
 from components.training.curves import Curve, Row, Window, write_csv
 from components.training.ema import Ema
 from components.training.engine import Engine
+from components.training.fingerprint import Fingerprint
 from components.training.interrupts import StopRequest, stop_requests
-from components.training.program import Program, StepResult
+from components.training.program import CountsSteps, Program, StepResult
+from components.training.resume import settled
 from components.training.schedule import learning_rate
+from components.training.start_weights import put_start_weights
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +44,9 @@ class TrainResult:
     last: Row
     steps_per_second: float  # of this process; not the same twice
     parameters: int  # trained ones
+    other_averages: Mapping[float, Mapping[str, torch.Tensor]] = field(
+        default_factory=dict
+    )  # decay -> by name
 
     def metrics(self) -> dict[str, float]:
         """For the stage's report: what is equal in every run of the same inputs."""
@@ -52,20 +60,28 @@ class TrainResult:
 
 
 def train(
-    program: Program, config: LoopConfig, paths: StagePaths, *, fingerprint: str, title: str
+    program: Program,
+    config: LoopConfig,
+    paths: StagePaths,
+    *,
+    fingerprint: Fingerprint,
+    title: str,
+    resume: str | None = None,
 ) -> TrainResult:
     """Train `program.module`, which holds the averaged weights afterwards, and write `paths.output("curve")`.
 
-    Goes on from the newest checkpoint with the same fingerprint. Checkpoints stay until the caller, having
-    written its outputs, calls `remove_checkpoints`. Raises `UserError` at a loss or gradient that is not
+    Goes on from the checkpoint that `resume` names (see `Checkpoints.choose`; None: what the process was started
+    with, or else the newest with the same fingerprint). Checkpoints stay until the caller, having written its outputs,
+    calls `remove_checkpoints`. Raises `UserError` at a loss or gradient that is not
     finite, before the weights are touched, and `Interruption` after SIGINT or SIGTERM and a checkpoint.
     """
-    run = _Run(program, config, paths, fingerprint, title)
+    run = _Run(program, config, paths, title, (fingerprint, resume or runtime.resume()))
     try:
         with stop_requests() as request:
             run.to_the_end(request)
         return run.finish()
     finally:
+        run.checkpoints.close()
         run.engine.close()
 
 
@@ -78,17 +94,25 @@ class _Run:
     """One run of a stage."""
 
     def __init__(
-        self, program: Program, config: LoopConfig, paths: StagePaths, fingerprint: str, title: str
+        self,
+        program: Program,
+        config: LoopConfig,
+        paths: StagePaths,
+        title: str,
+        resume: tuple[Fingerprint, str],
     ) -> None:
+        processes.join()
+        self.checkpoints = Checkpoints(paths.checkpoints, resume[0], keep_last_n=config.keep_last_n)
+        newest = self.checkpoints.choose(resume[1])
+        config = settled(config, newest, readers=runtime.launch().world_size)
         self.program, self.config, self.paths, self.title = program, config, paths, title
         self.parameters = sum(p.numel() for p in program.module.parameters() if p.requires_grad)
+        if newest is None and config.start_weights is not None:
+            put_start_weights(program.module, paths.root / config.start_weights)
         self.engine = Engine(program.module, config)  # under ZeRO 3 parameters are shards from here on
-        self.ema = Ema(self.engine.weights(), config.ema)
-        self.checkpoints = Checkpoints(paths.checkpoints, fingerprint)
-        if self.engine.is_main:
-            self.checkpoints.clear_others()
-        self.engine.barrier()
-        newest = self.checkpoints.newest()
+        if isinstance(program, CountsSteps):
+            program.step_batches = self.engine.step_batches
+        self.ema = Ema(self.engine.weights(), config.decays)
         at = self.checkpoints.load(newest, self.engine, self.ema) if newest else Progress(0, {})
         self.step = self.resumed_at = at.step
         self.window = Window(at.window)
@@ -113,10 +137,12 @@ class _Run:
             while self.step < total:
                 loss = self.optimizer_step()
                 advance(text=f"loss {loss:.4g}")
+                self.checkpoints.check()
                 if self._stop_asked(request):
                     self._leave(request)
                 if self.step % self.config.checkpoint_steps == 0 or self.step == total:
                     self.save()
+            self.checkpoints.wait()
 
     def optimizer_step(self) -> float:
         """One step of the optimizer over `accumulation` batches per process; returns the mean loss."""
@@ -180,7 +206,10 @@ class _Run:
         tracking.log_metrics({**values, "train/lr": lr, **perf}, self.step)
 
     def save(self) -> None:
-        self.checkpoints.save(self.engine, self.ema, Progress(self.step, self.window.state()))
+        rows = self.curve.rows if self.curve else []
+        score = rows[-1].loss if rows else None
+        here = Progress(self.step, self.window.state(), rows=len(rows), score=score)
+        self.checkpoints.save(self.engine, self.ema, here)
 
     def _stop_asked(self, request: StopRequest) -> bool:
         """True on all processes as soon as one was asked."""
@@ -188,6 +217,7 @@ class _Run:
 
     def _leave(self, request: StopRequest) -> None:
         self.save()
+        self.checkpoints.wait()
         number = request.signal or 15
         raise Interruption(
             f"stopped at step {self.step}/{self.config.steps} on request; the checkpoint is in"
@@ -196,13 +226,15 @@ class _Run:
         )
 
     def finish(self) -> TrainResult:
-        self.engine.release(self.ema.weights)
-        if self.curve is None:  # another process has written it
-            empty = Row(self.step, 0.0, 0.0, 0.0)
-            return TrainResult(self.step, self.resumed_at, empty, empty, self.clock.rate(), self.parameters)
-        write_csv(self.curve.rows, self.paths.output("curve"))
-        first, last = self.curve.rows[0], self.curve.rows[-1]
-        return TrainResult(self.step, self.resumed_at, first, last, self.clock.rate(), self.parameters)
+        first_decay, *others = self.ema.averages.items()
+        averages = {decay: self.engine.whole(average) for decay, average in others}
+        self.engine.release(first_decay[1])
+        first = last = Row(self.step, 0.0, 0.0, 0.0)
+        if self.curve is not None:  # one process writes it
+            write_csv(self.curve.rows, self.paths.output("curve"))
+            first, last = self.curve.rows[0], self.curve.rows[-1]
+        rate = self.clock.rate()
+        return TrainResult(self.step, self.resumed_at, first, last, rate, self.parameters, averages)
 
 
 def _means(results: list[StepResult]) -> dict[str, float]:

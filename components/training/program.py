@@ -6,7 +6,7 @@ nothing that has to be saved: a step is a pure function of the weights, a positi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -39,3 +39,13 @@ class Program(Protocol):
         (seed, position) alone, so the same position always draws the same numbers.
         """
         ...
+
+
+@runtime_checkable
+class CountsSteps(Protocol):
+    """A program whose mathematics depends on the optimizer step, which is `position // step_batches`.
+
+    The loop sets it, since a run that goes on with other processes or accumulation keeps the batches of a step.
+    """
+
+    step_batches: int
