@@ -27,6 +27,7 @@ from components.errors import ParamsError
 from components.evaluation.config import EvaluateConfig, ExtractorConfig
 from components.registry.config import GateConfig
 from components.text.config import TextEncoderConfig
+from components.training.config import LaunchConfig
 
 
 class EncodeFamilies(Section):
@@ -59,6 +60,8 @@ class RuntimeConfig(Section):
     caption_retries: NonNegativeInt = 5  # of one that failed, with growing pauses
     stage_hours: PositiveFloat = 24  # time limit of a stage in the flows
     min_free_gb: PositiveFloat = 3  # disk a run needs before it starts
+    hang_minutes: PositiveFloat = 10  # a training process in which no step ends for so long is ended
+    launch: LaunchConfig = LaunchConfig()  # of the training stages
 
 
 class Params(Section):
@@ -115,6 +118,12 @@ class Params(Section):
                 " train; `reelforge recipes list` names those that do"
             )
         return node
+
+
+def runtime_of(root: Path) -> RuntimeConfig:
+    """The runtime section of a workspace; the defaults where it has no parameter file."""
+    path = root / "params.yaml"
+    return Params.load(path).runtime if path.is_file() else RuntimeConfig()
 
 
 SYSTEM_SECTIONS = frozenset(name for name, field in Params.model_fields.items() if not field.is_required())

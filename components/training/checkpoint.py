@@ -11,7 +11,7 @@ import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from components.training.engine import Engine
 from components.training.fingerprint import Fingerprint, fingerprint_of
 from components.training.host_copy import HostCopy
 from components.training.resume import Choice
+from components.training.sentinel import Detour
 from components.training.shards import MOMENTS, WEIGHT
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class Progress:
     rows: int = 0  # of the curve
     epoch: int | None = None  # of the data, where the program counts them
     score: float | None = None  # the lowest is best
+    sentinel: Mapping[str, Any] = field(default_factory=dict)  # see `Guard.state`
 
 
 class Checkpoints:
@@ -112,6 +114,18 @@ class Checkpoints:
                 " start again at step 0"
             )
         return None
+
+    def back_to(self, step: int) -> Path | None:
+        """The newest whole checkpoint of at most `step` steps, None where there is none; newer ones are set aside."""
+        self.wait()
+        choice = Choice(self.folder, self.fingerprint, "latest")
+        candidates = processes.from_main(choice.up_to(step))
+        folder = next((one for one in candidates if _problem(one) is None), None)
+        if folder is not None:
+            if processes.rank() == 0:
+                choice.set_aside_newer_than(folder)
+            processes.barrier()
+        return folder
 
     def save(self, engine: Engine, ema: Ema, progress: Progress) -> None:
         """Copy the state and begin to write it; waits for the checkpoint before it.
@@ -163,7 +177,10 @@ class Checkpoints:
         ema.load(engine.shards, stored)
         state = stored.state
         self._saved = state["step"] if folder.parent == self.folder else None
-        return Progress(state["step"], state["window"], state["rows"], state["epoch"], state["score"])
+        window = _window_of(state["window"], engine.launch.rank, engine.launch.world_size)
+        return Progress(
+            state["step"], window, state["rows"], state["epoch"], state["score"], state["sentinel"]
+        )
 
     def close(self) -> None:
         """Let a checkpoint that is being written become whole; an error is only logged."""
@@ -183,19 +200,22 @@ class Checkpoints:
 
     def _state(self, engine: Engine, progress: Progress) -> dict[str, Any]:
         config = engine.config
-        known = processes.from_all(engine.shards.adam_steps())
+        here = asdict(progress)  # a copy: the window grows on while this is written
+        known = processes.from_all((engine.shards.adam_steps(), here["window"]))
         return {
             "fingerprint": self.fingerprint.digest,
             "contract": dict(self.fingerprint.contract),
-            **asdict(progress),
+            **here,
+            "window": [window for _, window in known],
             "seed": config.seed,  # random numbers follow from (seed, position)
-            "position": progress.step * engine.step_batches,  # of the next batch
+            "position": Detour(progress.sentinel.get("left_out", ())).place(progress.step)
+            * engine.step_batches,  # of the next batch
             "step_batches": engine.step_batches,
             "world_size": engine.launch.world_size,
             "zero_stage": config.zero_stage,
             "ema": list(config.decays),
             "shapes": engine.shapes(),
-            "adam_steps": {name: count for counts in known for name, count in counts.items()},
+            "adam_steps": {name: count for counts, _ in known for name, count in counts.items()},
         }
 
     def _write(self, partial: Path, part: "_Part", state: Mapping[str, Any]) -> None:
@@ -280,6 +300,19 @@ def _problem(folder: Path) -> str | None:
 
 def _name(step: int) -> str:
     return f"step-{step:06d}"
+
+
+def _window_of(windows: Sequence[Mapping[str, Any]], rank: int, world_size: int) -> Mapping[str, Any]:
+    """A process's means since the last log step; on another number of processes each goes on from their mean."""
+    if len(windows) == world_size:
+        return windows[rank]
+    mean: dict[str, dict[str, float]] = {}
+    for window in windows:
+        for part, values in window.items():
+            summed = mean.setdefault(part, {})
+            for name, value in values.items():
+                summed[name] = summed.get(name, 0.0) + value / len(windows)
+    return mean
 
 
 def _finite(score: float | None) -> bool:

@@ -55,3 +55,16 @@ class LoopConfig(Section):
     def decays(self) -> tuple[float, ...]:
         """The decays of the averages."""
         return self.ema if isinstance(self.ema, tuple) else (self.ema,)
+
+
+class LaunchConfig(Section):
+    """Who starts the processes of a training stage. Part of `runtime`, as results do not depend on it."""
+
+    kind: Literal["local", "torchrun", "ray"] = "local"  # local: in the stage's own process
+    nodes: PositiveInt = 1
+    processes: PositiveInt | None = None  # on each node; null: one for each GPU
+    address: str | None = (
+        None  # torchrun: HOST:PORT where nodes meet; ray: of the cluster, null starts one here
+    )
+    restarts: NonNegativeInt = 3  # in a row, without a new checkpoint between them
+    stop_seconds: PositiveFloat = 120  # that a process which is asked to stop gets to write its checkpoint

@@ -6,8 +6,9 @@ build, its shared-memory collectives 32 s, neither is used in training). bf16 is
 gradient clipping and optimizer stay in float32, so exported weights and averages need no second copy.
 """
 
-from collections.abc import Mapping, Sequence
-from math import isfinite
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import inf, isfinite
 from typing import Any, cast
 
 import torch
@@ -20,6 +21,7 @@ from components.training.config import LoopConfig
 from components.training.schedule import learning_rate
 from components.training.shards import WEIGHT, Shards
 
+Accept = Callable[[float], bool]
 NEVER = 10**12  # steps between DeepSpeed's own progress lines
 
 
@@ -65,20 +67,55 @@ class Engine:
         """Add this batch's gradients; losses of one optimizer step are averaged."""
         self._engine.backward(loss)
 
-    def step(self, *, lr: float, last: bool) -> float:
-        """End one backward pass. After the `last` of an optimizer step, clip and apply; returns the gradient norm.
+    def step(self, *, lr: float, last: bool, accept: Accept = isfinite) -> float:
+        """End one backward pass; returns the gradient norm after the `last` of an optimizer step, else 0.
 
-        A norm that is not finite is returned and nothing is applied.
+        `accept` is asked once, of the norm before clipping. Where it says no, the gradients are dropped and neither
+        weights nor optimizer change; it must say the same on all processes.
         """
-        norm = self._clip() if last and self.config.zero_stage == 0 else 0.0
-        if not isfinite(norm):
-            return norm
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
-        self._engine.step()  # ZeRO clips by itself, and skips the update when the norm is not finite
-        if last and self.config.zero_stage > 0:
-            norm = float(self._engine.get_global_grad_norm())
-        return norm
+        if not last:
+            self._engine.step()
+            return 0.0
+        if self.config.zero_stage == 0:
+            norm = self._clip()
+            if not accept(norm):
+                self._raw.zero_grad(set_to_none=True)
+            self._engine.step()  # of parameters without gradients nothing changes
+            return norm
+        asked: list[float] = []
+
+        def ask(norm: float) -> bool:
+            asked.append(norm)
+            return accept(norm)
+
+        with self._asking(ask):
+            self._engine.step()
+        if not asked:  # ZeRO itself found gradients that are not finite, and dropped them
+            ask(inf)
+        return asked[0]
+
+    @contextmanager
+    def _asking(self, accept: Accept) -> Iterator[None]:
+        """ZeRO takes the norm inside of its step, and drops the gradients where that is no valid norm."""
+        optimizer = self._engine.optimizer
+        name = "_get_norm_groups" if self.config.zero_stage == 3 else "scaled_global_norm"
+        measure = getattr(optimizer, name)
+
+        def measured() -> Any:
+            found = measure()
+            parts = torch.stack(found) if isinstance(found, list) else found.reshape(1)
+            norm = inf if bool((parts < 0).any()) else float(torch.linalg.vector_norm(parts))
+            if accept(norm):
+                return found
+            return list(-torch.ones_like(parts)) if isinstance(found, list) else -torch.ones_like(found)
+
+        setattr(optimizer, name, measured)
+        try:
+            yield
+        finally:
+            delattr(optimizer, name)  # of the instance: the class has the method
 
     def _clip(self) -> float:
         trained = [parameter for parameter in self._raw.parameters() if parameter.grad is not None]

@@ -11,7 +11,14 @@ from components.artifacts import StagePaths, sha256_of, sha256_of_json
 
 FORMAT = 2
 # what may change while a run is paused
-HARMLESS = {"log_steps", "checkpoint_steps", "keep_last_n", "zero_stage", "activation_checkpointing"}
+HARMLESS = {
+    "log_steps",
+    "checkpoint_steps",
+    "keep_last_n",
+    "zero_stage",
+    "activation_checkpointing",
+    "sentinel",
+}
 IDENTIFIED_BY_CLIPS = {"videos"}  # the clip table holds their digests; they may be terabytes
 SHOWN = 6  # differences in a message
 

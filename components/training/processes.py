@@ -6,6 +6,7 @@ goes through here, before there is an engine and after it has gone.
 
 import logging
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import torch
@@ -16,9 +17,16 @@ from components import runtime
 Value = TypeVar("Value")
 
 
-def join() -> Any:
-    """DeepSpeed, after this process has joined its group."""
+def join(*, patience_seconds: float | None = None) -> Any:
+    """DeepSpeed, after this process has joined its group.
+
+    A process that waits longer than `patience_seconds` for another one gives up (None: as PyTorch has it).
+    """
     launch = runtime.launch()  # sets what DeepSpeed reads when it is imported
+    patience = None
+    if patience_seconds is not None:
+        patience = timedelta(seconds=patience_seconds)
+        runtime.limit_waiting(patience_seconds)
     import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
@@ -31,7 +39,7 @@ def join() -> Any:
             store = cast(Any, torch.distributed).HashStore()
             torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
         else:
-            torch.distributed.init_process_group(backend)
+            torch.distributed.init_process_group(backend, timeout=patience)
     # DeepSpeed would compile shared-memory collectives that only its inference uses.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
@@ -46,6 +54,22 @@ def mean(values: Sequence[float]) -> list[float]:
     total = torch.tensor(values, dtype=torch.float64, device=runtime.compute_device())
     torch.distributed.all_reduce(total)
     return cast(list[float], (total / processes).tolist())
+
+
+def rank() -> int:
+    """Of this process, from 0."""
+    return runtime.launch().rank
+
+
+def gather(values: Sequence[float]) -> list[list[float]]:
+    """The values of every process, by rank, in one exchange. Those of one that are not finite stay its own."""
+    launch = runtime.launch()
+    if launch.world_size == 1:
+        return [list(values)]
+    table = torch.zeros(launch.world_size, len(values), dtype=torch.float64, device=runtime.compute_device())
+    table[launch.rank] = torch.tensor(values, dtype=torch.float64)
+    torch.distributed.all_reduce(table)
+    return cast(list[list[float]], table.tolist())
 
 
 def add(whole: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ class StepResult:
 
     loss: Tensor
     metrics: Mapping[str, Tensor | float] = field(default_factory=dict)
-    clip_ids: Sequence[str] = ()  # named when the loss is not finite
+    clip_ids: Sequence[str] = ()  # named when the step is broken
+    sample_losses: Tensor | None = None  # (B,), of the clips in their order: tells which of them broke it
     wait_seconds: float = 0.0  # spent on reading data
 
 

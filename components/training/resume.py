@@ -42,6 +42,13 @@ class Choice:
             return list(reversed(self._folders()))
         return [self._asked_for()]
 
+    def up_to(self, step: int) -> list[Path]:
+        """Checkpoints of this work with at most so many steps, the newest first."""
+        found = [
+            folder for folder in self._folders() if _step(folder) <= step and not self._is_foreign(folder)
+        ]
+        return list(reversed(found))
+
     def set_aside_newer_than(self, chosen: Path) -> None:
         """Keep checkpoints that this run would otherwise meet again: damaged ones, and steps it is going to redo."""
         if chosen.parent == self.folder:

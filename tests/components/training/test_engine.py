@@ -15,6 +15,7 @@ from components.training.schedule import learning_rate
 from tests.tiny_training import Regression, loop_config, loop_paths, run_tiny
 
 ROOT = Path(__file__).parents[3]
+STOP = {"retries": 0}  # at the first broken step
 
 
 def plain_loop(config) -> dict[str, torch.Tensor]:
@@ -61,7 +62,7 @@ def test_zero_3_leaves_no_trace_in_pytorch(tmp_path, broken):
     linear = nn.functional.linear
     program = Regression(lambda _: float("nan") if broken else None)
     with pytest.raises(UserError) if broken else nullcontext():
-        run_tiny(tmp_path, loop_config(zero_stage=3), program)
+        run_tiny(tmp_path, loop_config(zero_stage=3, sentinel=STOP), program)
     assert nn.functional.linear is linear
 
 
@@ -78,7 +79,7 @@ def test_bf16_follows_float32_and_keeps_float32_weights(tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run_before_the_weights_change(tmp_path, zero_stage):
     program = Regression(lambda position: float("nan") if position == 6 else None)
     with pytest.raises(UserError, match=r"step 7 .* loss nan .*clip-6"):
-        run_tiny(tmp_path, loop_config(zero_stage=zero_stage), program)
+        run_tiny(tmp_path, loop_config(zero_stage=zero_stage, sentinel=STOP), program)
     assert all(p.isfinite().all() for p in program.module.parameters())
 
 
@@ -93,7 +94,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights_change(t
 
     program = InfiniteGradient()
     with pytest.raises(UserError, match=r"step 5 .* gradient norm (inf|nan).*clip-4"):
-        run_tiny(tmp_path, loop_config(zero_stage=zero_stage), program)
+        run_tiny(tmp_path, loop_config(zero_stage=zero_stage, sentinel=STOP), program)
     assert all(p.isfinite().all() for p in program.module.parameters())
 
 
