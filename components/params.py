@@ -22,7 +22,7 @@ from components.data.config import (
     ValidateConfig,
 )
 from components.denoiser.config import PixArtConfig, TrainConfig
-from components.denoiser.system_config import HdVilaConfig
+from components.denoiser.system_config import CausalConfig, HdVilaConfig, WaltConfig
 from components.errors import ParamsError
 from components.evaluation.config import EvaluateConfig, ExtractorConfig
 from components.registry.config import GateConfig
@@ -82,7 +82,9 @@ class Params(Section):
     pixart: PixArtConfig | None = None
     adapt: AdaptConfig | None = None
     train: TrainConfig | None = None
+    walt: WaltConfig | None = None
     hdvila: HdVilaConfig | None = None
+    causal: CausalConfig | None = None
     candidate: CandidateConfig
     extractor: ExtractorConfig
     evaluate: EvaluateConfig

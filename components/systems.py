@@ -62,7 +62,23 @@ class System:
 HDVILA = System("hdvila", "components.autoencoder.image")
 SHIFTED_WINDOWS = "components.denoiser.shifted_windows"
 
+WALT = System("walt", "components.autoencoder.causal")
+V_PREDICTION = "components.denoiser.walt"
+CAUSAL = System("causal", "components.autoencoder.causal")
+TEACHER_FORCING = "components.denoiser.causal"
+
 SYSTEM_STAGES = (
+    WALT.autoencoder(),
+    WALT.encode("base"),
+    WALT.encode("wide"),
+    WALT.train("base", V_PREDICTION, "base"),
+    WALT.train("wide", V_PREDICTION, "wide", "base"),
+    WALT.train("super_resolution_1", V_PREDICTION, "wide"),
+    WALT.train("super_resolution_2", V_PREDICTION, "wide"),
+    CAUSAL.autoencoder(),
+    CAUSAL.encode("videos"),
+    CAUSAL.train("stage1", TEACHER_FORCING, "videos"),
+    CAUSAL.train("stage2", TEACHER_FORCING, "videos", "stage1"),
     HDVILA.autoencoder(),
     HDVILA.encode("stage1"),
     HDVILA.encode("stage2"),

@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 class LatentBatch:
     """One bucket's samples: latents (B, C, t, h, w), text (B, L, D), text_mask (B, L), fps (B,), size (B, 2).
 
-    `size` is height and width in pixels. All are float32 but the mask, which is bool.
+    `size` is height and width in pixels. All are float32 but the mask, which is bool. `rows` are those of the bucket's
+    family in the latent store.
     """
 
     latents: Tensor
@@ -37,6 +38,7 @@ class LatentBatch:
     size: Tensor
     clip_ids: tuple[str, ...]
     bucket: str
+    rows: tuple[int, ...] = ()
 
 
 class LatentBatches:
@@ -90,7 +92,9 @@ def read_batch(
     count = len(rows)
     size = torch.tensor([family.height, family.width], dtype=torch.float32).expand(count, 2)
     fps = torch.full((count,), float(store.manifest.fps))
-    return LatentBatch(latents, text, mask, fps, size, tuple(clip_ids), family.key)
+    return LatentBatch(
+        latents, text, mask, fps, size, tuple(clip_ids), family.key, tuple(int(row) for row in rows)
+    )
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
-from components.autoencoder.config import ImageStageConfig
+from components.autoencoder.config import CausalStageConfig, ImageStageConfig
 from components.config import Section
 from components.data.config import BatchesConfig, EncodeConfig
 from components.denoiser.config import MaskConfig, TimesConfig
@@ -18,7 +18,7 @@ class NewModelConfig(Section):
     """
 
     preset: str
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = Field(default_factory=dict)
 
 
 class VideoStageConfig(LoopConfig):
@@ -28,7 +28,7 @@ class VideoStageConfig(LoopConfig):
     """
 
     model: NewModelConfig | None = None
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = Field(default_factory=dict)
     batches: BatchesConfig
     caption_dropout: float = Field(ge=0, lt=1)
     attention_dropout: float = Field(default=0.0, ge=0, lt=1)  # of the output of self-attention
@@ -39,6 +39,67 @@ class ShiftedWindowStageConfig(VideoStageConfig):
 
     times: TimesConfig
     masks: MaskConfig = MaskConfig()
+
+
+class FramePredictionConfig(Section):
+    """Share of clips whose first latent frames are given, and how many at most."""
+
+    probability: float = Field(ge=0, le=1)
+    longest: PositiveInt = 2  # latent frames: one is an image, two are five frames of a video that goes on
+
+
+class UpsamplingConfig(Section):
+    """What a super-resolution stage starts from: latents of half the size, with noise up to a time of 0..999."""
+
+    low_resolution: str  # a resolution of the same latents
+    max_noise_time: int = Field(ge=0, lt=1000)  # not published
+
+
+class WaltStageConfig(VideoStageConfig):
+    """A model of W.A.L.T: v-prediction with zero terminal SNR, on clips and stacks of images."""
+
+    self_conditioning: float = Field(ge=0, le=1)  # share of samples that see the model's own estimate
+    frame_prediction: FramePredictionConfig
+    upsampling: UpsamplingConfig | None = None
+
+
+class SquareAndWide(Section):
+    """Latents of the square base model, and of another aspect ratio with all its resolutions."""
+
+    base: EncodeConfig
+    wide: EncodeConfig
+
+
+class WaltConfig(Section):
+    """Base model, the same at another aspect ratio, and two models that double the resolution each."""
+
+    autoencoder: CausalStageConfig
+    encode: SquareAndWide
+    base: WaltStageConfig
+    wide: WaltStageConfig
+    super_resolution_1: WaltStageConfig
+    super_resolution_2: WaltStageConfig
+
+
+class TeacherForcedStageConfig(VideoStageConfig):
+    """A stage of the causal model: rectified flow on blocks of frames, each after the clean frames before it."""
+
+    times: TimesConfig  # drawn for every block of frames
+
+
+class VideoEncode(Section):
+    """Latents of both stages."""
+
+    videos: EncodeConfig
+
+
+class CausalConfig(Section):
+    """The causal model: small pictures first, then many sizes at once."""
+
+    autoencoder: CausalStageConfig
+    encode: VideoEncode
+    stage1: TeacherForcedStageConfig
+    stage2: TeacherForcedStageConfig
 
 
 class TwoEncodes(Section):

@@ -140,9 +140,9 @@ class VideoTransformer(CheckedModel):
     ) -> Tensor:
         """Noisy latents (B, C, T, H, W) at times (B,) in [0, 1000] -> float32 (B, out channels, T, H, W).
 
-        Channels after the noisy ones hold what the model was configured to read beside them. text: (B, L, caption
-        channels) with text_mask (B, L), 1 on words; or (B, T, L, caption channels), a caption per frame.
-        frame_mask: (B, T), False on frames that are given clean: they are shown time 0. images: (B,), True where the
+        Times may be (B, T), one per frame. Channels after the noisy ones hold what the model was configured to read
+        beside them. text: (B, L, caption channels) with text_mask (B, L), 1 on words; or (B, T, L, caption channels),
+        a caption per frame. frame_mask: (B, T), False on frames that are given clean: they are shown time 0. images: (B,), True where the
         frames of a sample are a stack of independent images. low_resolution: (B, C', T, h, w) latents of the stage
         before, with the time t_sr (B,) of the noise on them. cache: what is known of earlier frames. For fps, size and
         label see `Given`. Raises `ValueError` for an input that this model needs, or cannot take.
@@ -173,10 +173,14 @@ class VideoTransformer(CheckedModel):
 
     def embed_conditions(self, timestep: Tensor, given: Given, frame_mask: Tensor | None = None) -> Condition:
         """Time and what is added to it: one embedding per sample, or per frame where frames have their own time."""
+        added = [embedding(given) for embedding in self.condition_embeddings()]
+        if timestep.ndim == 2:
+            own = timestep.float() if frame_mask is None else timestep.float() * frame_mask
+            per_frame = sum(added, start=self.timestep_embedding(own))
+            return Condition(per_frame, self.adaln(per_frame), per_frame)
         times = timestep.float()[:, None]
         if frame_mask is not None:
             times = torch.cat((times, torch.zeros_like(times)), dim=1)
-        added = [embedding(given) for embedding in self.condition_embeddings()]
         noisy, *clean = (sum(added, start=part) for part in self.timestep_embedding(times).split(1, dim=1))
         embedded = torch.where(frame_mask[..., None], noisy, clean[0]) if frame_mask is not None else noisy
         return Condition(embedded, self.adaln(embedded), noisy, frame_mask)
