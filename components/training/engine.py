@@ -52,6 +52,10 @@ class Engine:
         self._engine: Any = deepspeed.initialize(
             model=module, optimizer=optimizer, config=deepspeed_config(config), dist_init_required=False
         )[0]
+        if config.zero_stage == 0 and self.launch.world_size == 1:
+            self._engine.enable_backward_allreduce = (
+                False  # it would copy all gradients twice, for one process
+            )
         self.shards = Shards(trained, optimizer, self._engine)
         self.step_batches = config.accumulation * self.launch.world_size  # of one optimizer step
 

@@ -125,13 +125,13 @@ def two_processes(tmp_path_factory):
     """Folder of runs by two processes, one per ZeRO stage."""
     root = tmp_path_factory.mktemp("two")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [*launcher, "-m", "tests.tiny_training", str(root), "0", "1", "3"]
+    command = [*launcher, "-m", "tests.tiny_training", str(root), "0", "1", "2", "3"]
     result = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-4000:]
     return root
 
 
-@pytest.mark.parametrize("zero_stage", [0, 1, 3])
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
 def test_two_processes_equal_one_that_accumulates_two_batches(tmp_path, two_processes, zero_stage):
     program = Regression()
     run_tiny(tmp_path, loop_config(accumulation=2), program)
