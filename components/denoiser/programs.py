@@ -63,7 +63,9 @@ class Feed:
         """The step's result from the loss per sample (B,)."""
         waited, self.waited = self.waited, 0.0
         loss = losses.mean()
-        return StepResult(loss, {f"loss_{fed.kind}": loss.detach()}, fed.batch.clip_ids, waited)
+        return StepResult(
+            loss, {f"loss_{fed.kind}": loss.detach()}, fed.batch.clip_ids, losses.detach(), waited
+        )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from components.denoiser.latent_inputs import channels_of, facts_of
 from components.denoiser.programs import Feed, FlowProgram
 from components.errors import ContractError
 from components.report import Report
+from components.runtime import is_main_process
 from components.training.checkpoint import fingerprint_of, remove_checkpoints
 from components.training.config import LoopConfig
 from components.training.loop import train
@@ -80,9 +81,14 @@ def train_program(name: str, start: Start, course: Course, config: LoopConfig, p
     log.info("%s: weights\n%s", name, start.coverage.text())
     start.model.train()
     result = train(course.program, config, paths, fingerprint=fingerprint_of(config, paths), title=name)
-    export(start.model, start.coverage, course.facts, paths.output("transformer"))
-    remove_checkpoints(paths)
-    return Report(name, metrics=result.metrics(), counts={"samples": course.samples}, notes=_notes(start))
+    if is_main_process():
+        export(start.model, start.coverage, course.facts, paths.output("transformer"))
+        remove_checkpoints(paths)
+    return Report(
+        *(name, result.metrics(), {"samples": course.samples}),
+        notes=_notes(start),
+        quarantine=result.quarantine(),
+    )
 
 
 def export(model: VideoTransformer, coverage: CoverageReport, facts: TrainingFacts, target: Path) -> None:

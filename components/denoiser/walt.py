@@ -1,6 +1,6 @@
 """Stages `walt@...`: W.A.L.T's base model, the same at another aspect ratio, and two super-resolution models."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from components.artifacts import StagePaths
 from components.data.loader import LatentBatches
@@ -34,7 +34,8 @@ def run(config: WaltStageConfig, paths: StagePaths) -> Report:
         seed=config.seed,
         upsampling=_upsampling(config, batches, diffusion),
     )
-    facts = facts_of(batches, OBJECTIVE, asdict(diffusion))
+    upsampling = config.upsampling.model_dump(mode="json") if config.upsampling else None
+    facts = replace(facts_of(batches, OBJECTIVE, asdict(diffusion)), upsampling=upsampling)
     return train_program(name, start, Course(program, facts, batches.samples), config, paths)
 
 

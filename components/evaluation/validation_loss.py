@@ -1,4 +1,4 @@
-"""The flow loss on fixed clips, noise and times: the cheapest honest comparison on equal latents."""
+"""The training loss on fixed clips, noise and times: the cheapest honest comparison on equal latents."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from models.diffusion.conditions import Conditions
 from models.diffusion.rectified_flow import Draw
 from models.diffusion.times import MAX_TIME
+from models.diffusion.v_prediction import VPrediction
 from models.generation.layout import Settings
 from models.generation.pipeline import TextToVideoPipeline
 
@@ -30,18 +31,21 @@ def fixed_noise(clip_id: str, seed: int, times: int, shape: Sequence[int]) -> Te
 def validation_losses(
     pipeline: TextToVideoPipeline, latents: Tensor, conditions: Conditions, noise: Tensor
 ) -> NDArray[np.float64]:
-    """Mean flow loss over the interior times, per clip (B,).
+    """Mean loss of the model's objective over the interior times, per clip (B,).
 
     latents: (B, C, t, h, w); noise: (B, times, C, t, h, w). No frame is masked. Paired over models: a
     difference of two models has far less spread than either loss.
     """
     times = interior_times(noise.shape[1])
-    flow = pipeline.flow
+    objective = pipeline.objective
     total = np.zeros(len(latents))
     for index, time in enumerate(times):
-        draw = Draw(noise[:, index].to(latents), torch.full((len(latents),), time, device=latents.device))
+        now = torch.full((len(latents),), time, device=latents.device)
+        if isinstance(objective, VPrediction):
+            now = (now / MAX_TIME * objective.schedule.steps).long()
+        draw = Draw(noise[:, index].to(latents), now)
         with torch.autocast(latents.device.type, pipeline.dtype, enabled=pipeline.dtype != torch.float32):
-            losses = flow.loss(pipeline.transformer, latents, conditions, draw)
+            losses = objective.loss(pipeline.transformer, latents, conditions, draw)
         total += losses.double().cpu().numpy()
     return total / len(times)
 

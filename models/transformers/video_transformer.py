@@ -142,10 +142,11 @@ class VideoTransformer(CheckedModel):
 
         Times may be (B, T), one per frame. Channels after the noisy ones hold what the model was configured to read
         beside them. text: (B, L, caption channels) with text_mask (B, L), 1 on words; or (B, T, L, caption channels),
-        a caption per frame. frame_mask: (B, T), False on frames that are given clean: they are shown time 0. images: (B,), True where the
-        frames of a sample are a stack of independent images. low_resolution: (B, C', T, h, w) latents of the stage
-        before, with the time t_sr (B,) of the noise on them. cache: what is known of earlier frames. For fps, size and
-        label see `Given`. Raises `ValueError` for an input that this model needs, or cannot take.
+        a caption per frame. frame_mask: (B, T), False on frames that are given clean: they are shown time 0. images:
+        (B,), True where the frames of a sample are a stack of independent images. low_resolution: (B, C', T, h, w)
+        latents of the stage before, with the time t_sr (B,) of the noise on them. cache: what is known of earlier
+        frames. For fps, size and label see `Given`. Raises `ValueError` for an input that this model needs, or cannot
+        take.
         """
         given = Given(fps, size, latents.shape[2], t_sr, label, images, low_resolution)
         self.check(given, frame_mask)
