@@ -64,6 +64,22 @@ SHIFTED_WINDOWS = "components.denoiser.shifted_windows"
 
 WALT = System("walt", "components.autoencoder.causal")
 V_PREDICTION = "components.denoiser.walt"
+WALT_CASCADE = Stage(
+    "walt_cascade",
+    "training",
+    "components.denoiser.cascade",
+    "walt.cascade",
+    {
+        "transformer": "artifacts/walt/wide",
+        "super_resolution_1": "artifacts/walt/super_resolution_1",
+        "super_resolution_2": "artifacts/walt/super_resolution_2",
+        "autoencoder": "artifacts/walt/autoencoder",
+        **TEXT,
+    },
+    {"pipeline": "artifacts/walt/cascade"},
+    WALT.name,
+    WALT.file,
+)
 CAUSAL = System("causal", "components.autoencoder.causal")
 TEACHER_FORCING = "components.denoiser.causal"
 
@@ -75,6 +91,7 @@ SYSTEM_STAGES = (
     WALT.train("wide", V_PREDICTION, "wide", "base"),
     WALT.train("super_resolution_1", V_PREDICTION, "wide"),
     WALT.train("super_resolution_2", V_PREDICTION, "wide"),
+    WALT_CASCADE,
     CAUSAL.autoencoder(),
     CAUSAL.encode("videos"),
     CAUSAL.train("stage1", TEACHER_FORCING, "videos"),

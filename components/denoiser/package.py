@@ -15,8 +15,6 @@ from components.errors import ContractError
 from components.evaluation.config import SamplerConfig
 from components.report import Report
 from models.autoencoders import load_autoencoder
-from models.diffusion.channels import InputChannels
-from models.diffusion.schedules import NoiseSchedule
 from models.diffusion.times import Times
 from models.diffusion.v_prediction import VPrediction
 from models.files import link_tree
@@ -91,11 +89,7 @@ def _flow(times: Mapping[str, Any], _transformer: Path) -> Times:
 
 
 def _v_prediction(values: Mapping[str, Any], _transformer: Path) -> VPrediction:
-    return VPrediction(
-        schedule=NoiseSchedule(**values["schedule"]),
-        channels=InputChannels(**values["channels"]),
-        self_conditioning=values["self_conditioning"],
-    )
+    return layout.v_prediction_of(values)
 
 
 def _causal(times: Mapping[str, Any], transformer: Path) -> CausalFlow:

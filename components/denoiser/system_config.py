@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from components.autoencoder.config import CausalStageConfig, ImageStageConfig
 from components.config import Section
 from components.data.config import BatchesConfig, EncodeConfig
 from components.denoiser.config import MaskConfig, TimesConfig
+from components.evaluation.config import SamplerConfig
 from components.training.config import LoopConfig
 
 
@@ -63,6 +64,13 @@ class WaltStageConfig(VideoStageConfig):
     upsampling: UpsamplingConfig | None = None
 
 
+class CascadeConfig(Section):
+    """How the super-resolution models are used: the time of the noise on what each is given, and their sampler."""
+
+    noise_times: tuple[NonNegativeInt, NonNegativeInt]  # at most `upsampling.max_noise_time` of its stage
+    sampler: SamplerConfig
+
+
 class SquareAndWide(Section):
     """Latents of the square base model, and of another aspect ratio with all its resolutions."""
 
@@ -79,6 +87,7 @@ class WaltConfig(Section):
     wide: WaltStageConfig
     super_resolution_1: WaltStageConfig
     super_resolution_2: WaltStageConfig
+    cascade: CascadeConfig
 
 
 class TeacherForcedStageConfig(VideoStageConfig):

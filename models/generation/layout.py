@@ -97,15 +97,20 @@ def _times_of(path: Path) -> Sampling:
     if kind == FLOW:
         return Times(**values)
     if kind == V_PREDICTION:
-        parts = {
-            "schedule": NoiseSchedule(**values["schedule"]),
-            "channels": InputChannels(**values["channels"]),
-        }
-        return VPrediction(**{**values, **parts})
+        return v_prediction_of(values)
     if kind == CAUSAL:
         nested = {"times": Times(**values["times"]), "blocks": FrameBlocks(**values["blocks"])}
         return CausalFlow(**{**values, **nested})
     raise ValueError(f"{path} is of a {kind}; this pipeline samples with {FLOW}, {V_PREDICTION} or {CAUSAL}")
+
+
+def v_prediction_of(values: Mapping[str, Any]) -> VPrediction:
+    """From its fields, as `asdict` gives them."""
+    parts = {
+        "schedule": NoiseSchedule(**values["schedule"]),
+        "channels": InputChannels(**values["channels"]),
+    }
+    return VPrediction(**{**values, **parts})
 
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:
