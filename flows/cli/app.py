@@ -8,7 +8,7 @@ from rich.console import Console
 
 from components.errors import UserError
 from components.runtime import prepare_services
-from flows.cli import catalogue, data, doctor, generate, recipes, registry, run, services, status
+from flows.cli import catalogue, data, doctor, generate, plan, recipes, registry, run, services, status
 
 HELP = """From a bucket of raw video to a promoted text-to-video model.
 
@@ -30,6 +30,7 @@ app.command("demo")(run.demo)
 app.command("run")(run.run)
 app.command("stage")(run.stage)
 app.command("status")(status.status)
+app.command("plan")(plan.plan)
 app.command("generate")(generate.generate)
 app.command("report")(run.report)
 app.command("rollback")(registry.rollback)
