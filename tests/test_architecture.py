@@ -31,6 +31,8 @@ HOUSE = {
     "components/data/store.py",
     "components/errors.py",
     "components/params.py",
+    "components/planning/devices.py",
+    "components/planning/flops.py",
     "components/progress.py",
     "components/provenance.py",
     "components/report.py",

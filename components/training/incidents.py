@@ -7,7 +7,7 @@ registry/quarantine.jsonl, which the filter reads.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,15 @@ class Incident:
             f"{usual if self.usual_loss is not None else ''}: {self.reason}."
             f" Clips: {', '.join(self.clips[:SHOWN]) or 'not named'}{more}"
         )
+
+
+def named_samples(incidents: Iterable[Incident]) -> list[dict[str, str]]:
+    """The clips of incidents, each with the reason it was first named for."""
+    reasons: dict[str, str] = {}
+    for incident in incidents:
+        for clip in incident.clips:
+            reasons.setdefault(clip, f"step {incident.step}: {incident.reason}")
+    return [{"clip": clip, "reason": reason} for clip, reason in sorted(reasons.items())]
 
 
 class IncidentFile:

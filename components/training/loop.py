@@ -27,14 +27,15 @@ from components.training.ema import Ema
 from components.training.engine import Engine
 from components.training.fingerprint import Fingerprint
 from components.training.guard import Guard
-from components.training.incidents import Incident
+from components.training.incidents import Incident, named_samples
 from components.training.interrupts import StopRequest, stop_requests
-from components.training.pace import Clock
+from components.training.pace import Clock, Speed
 from components.training.program import CountsSteps, Program, StepResult
 from components.training.resume import settled
 from components.training.schedule import learning_rate
 from components.training.start_weights import put_start_weights
 from components.training.watchdog import Watchdog, dump_path
+from components.training.work import WorkMeter, peak_flops
 
 log = logging.getLogger(__name__)
 NOTICE_SECONDS = 60  # a process that hangs writes its stacks before the others give up on it
@@ -64,6 +65,10 @@ class TrainResult:
             "loss": self.last.loss,
             "grad_norm": self.last.grad_norm,
         }
+
+    def quarantine(self) -> list[dict[str, str]]:
+        """For the stage's report: the samples of broken steps, each once."""
+        return named_samples(self.incidents)
 
 
 def train(
@@ -120,6 +125,8 @@ class _Run:
         self.parameters = sum(p.numel() for p in program.module.parameters() if p.requires_grad)
         if newest is None and config.start_weights is not None:
             put_start_weights(program.module, paths.root / config.start_weights)
+        self.meter = WorkMeter(program.module)
+        self.peak = peak_flops(bf16=runtime.resolve_precision(config.precision) == "bf16")
         self.engine = Engine(program.module, config)  # under ZeRO 3 parameters are shards from here on
         if isinstance(program, CountsSteps):
             program.step_batches = self.engine.step_batches
@@ -215,20 +222,21 @@ class _Run:
 
     def _log(self, lr: float) -> None:
         means = self.window.take()
-        means["loss"], means["grad_norm"] = self.engine.mean([means["loss"], means["grad_norm"]])
-        pace = self.clock.take()
+        pace, work = self.clock.take(), self.meter.take()
+        mine = [means["loss"], means["grad_norm"], work.flops / pace.steps, work.tokens / pace.steps]
+        means["loss"], means["grad_norm"], flops, tokens = self.engine.mean(mine)
         if self.curve is None:
             return
         row = Row(self.step, means["loss"], means["grad_norm"], lr)
         self.curve.append(row)
         left = (self.config.steps - self.step) * pace.step_seconds
+        speed = Speed(pace, flops, tokens, self.peak)
         log.info(
-            "step %d/%d  loss %.4g  |g| %.2f  lr %.1e  %.1f steps/s  data %.0f%%  eta %.0f s",
-            *(self.step, self.config.steps, row.loss, row.grad_norm, lr),
-            *(1 / pace.step_seconds, 100 * pace.wait_seconds / pace.step_seconds, left),
+            "step %d/%d  loss %.4g  |g| %.2f  lr %.1e  %s  eta %.0f s",
+            *(self.step, self.config.steps, row.loss, row.grad_norm, lr, speed.text(), left),
         )
         values = {f"train/{name}": value for name, value in means.items()}
-        perf = {"perf/step_time_sec": pace.step_seconds, "data/wait_sec": pace.wait_seconds}
+        perf = {**speed.metrics(), "perf/checkpoint_stall_sec": self.checkpoints.stall_seconds}
         tracking.log_metrics({**values, "train/lr": lr, **perf}, self.step)
 
     def save(self) -> None:
@@ -251,6 +259,7 @@ class _Run:
     def finish(self) -> TrainResult:
         first_decay, *others = self.ema.averages.items()
         averages = {decay: self.engine.whole(average) for decay, average in others}
+        self.meter.close()
         self.engine.release(first_decay[1])
         first = last = Row(self.step, 0.0, 0.0, 0.0)
         if self.curve is not None:  # one process writes it
