@@ -78,6 +78,7 @@ def set_resume(checkpoint: str) -> None:
     os.environ["REELFORGE_RESUME"] = checkpoint
 
 
+OURS = ("REELFORGE_", "MLFLOW_", "HF_", "NCCL_", "TORCH_")  # variables that ranks on other machines are told
 ATTEMPT = "REELFORGE_ATTEMPT"
 
 
@@ -98,8 +99,8 @@ RANK_VARIABLES = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTE
 
 
 def was_launched() -> bool:
-    """True in a process that is one rank of several, whoever started it."""
-    return "RANK" in os.environ
+    """True in a process that a launcher started as one rank, ours or the user's own torchrun."""
+    return ATTEMPT in os.environ or int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def gpu_count() -> int:

@@ -40,6 +40,11 @@ class Stage:
         """What DVC calls it."""
         return self.name if self.file == PIPELINE_FILE else f"{self.file}:{self.name}"
 
+    @property
+    def trains(self) -> bool:
+        """True where the training loop runs, by several processes if `runtime.launch` says so."""
+        return "curve" in self.outputs and self.group != "evaluation"
+
     def load(self) -> StageRun:
         return cast(StageRun, import_module(self.module).run)
 
@@ -48,8 +53,13 @@ class Stage:
             root=root,
             inputs={name: root / fill(path, params) for name, path in self.inputs.items()},
             outputs={name: root / path for name, path in self.outputs.items()},
-            checkpoints=root / "checkpoints" / self.name,
+            checkpoints=checkpoints_of(root, self.name),
         )
+
+
+def checkpoints_of(root: Path, name: str) -> Path:
+    """Where a stage keeps what it needs to go on."""
+    return root / "checkpoints" / name
 
 
 def fill(path: str, params: Params) -> str:

@@ -13,13 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from components.errors import UserError
+from components.errors import Interruption, UserError
 from components.params import Params
 from components.runtime import stage_environment
 from components.stages import STAGES, stages_of
 
 KEPT_LINES = 200  # of a stage's output, for the error message
-STOP_SECONDS = 60  # what an interrupted stage gets to write its checkpoint
+STOP_SECONDS = (
+    180  # what an interrupted stage gets to write its checkpoint: more than `runtime.launch.stop_seconds`
+)
+STOPPED = {130, 143}  # exit codes of a stage that was asked to stop, and can go on
 EXIT_CODE = re.compile(r"exited with (-?\d+)")
 
 
@@ -87,7 +90,8 @@ def reproduce(
     """Run `dvc repro --single-item` for one stage; True if it ran, False if it was up to date.
 
     Every line of output goes to `on_line`. Raises `StageRefused` for a user's error (exit code 2 of the stage),
-    `StageFailed` for anything else, `TimeoutError` after `hours`.
+    `Interruption` where it was asked to stop and can go on, `StageFailed` for anything else, `TimeoutError` after
+    `hours`.
     """
     address = STAGES[stage].address if stage in STAGES else stage
     command = _command("repro", "--single-item", *(["--force"] if force else []), address)
@@ -144,9 +148,11 @@ def _stop(process: subprocess.Popen[str]) -> None:
         process.communicate()
 
 
-def _failure(stage: str, lines: list[str]) -> Exception:
+def _failure(stage: str, lines: list[str]) -> BaseException:
     code = next((int(found[1]) for line in reversed(lines) if (found := EXIT_CODE.search(line))), None)
     said = [line.removeprefix(f"{stage}: ") for line in lines if line.startswith(f"{stage}: ")]
     if code == 2 and said:
         return StageRefused(f"{stage}: " + "\n".join(said))
-    return StageFailed(stage, "\n".join(lines[-25:]), mendable=code not in {2, 130, 143})
+    if code in STOPPED:
+        return Interruption(f"{stage}: " + "\n".join(said or ["stopped on request"]), exit_code=code)
+    return StageFailed(stage, "\n".join(lines[-25:]), mendable=code != 2)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from components.errors import Interruption
 from components.params import Params
 from components.stages import STAGES, stages_of
 from flows.dvc import KEPT_LINES, StageFailed, StageRefused, _failure, descendants, reproduce
@@ -46,11 +47,23 @@ def test_exit_code_2_is_the_users_to_mend_and_not_tried_again():
     assert str(failure) == "ingest: x is empty"
 
 
-@pytest.mark.parametrize(("code", "mendable"), [(1, True), (-9, True), (130, False)])
-def test_other_exits_may_be_tried_again_unless_a_person_stopped_it(code, mendable):
+@pytest.mark.parametrize(("code", "mendable"), [(1, True), (-9, True), (2, False)])
+def test_other_exits_may_be_tried_again_unless_a_person_must_mend_something(code, mendable):
     failure = _failure("ingest", [f"ERROR: failed to run: python, exited with {code}"])
     assert isinstance(failure, StageFailed)
     assert failure.mendable is mendable
+
+
+@pytest.mark.parametrize("code", [130, 143])
+def test_a_stage_that_was_asked_to_stop_has_not_failed(code):
+    lines = [
+        "train@stage1: stopped at step 7/12 on request",
+        f"ERROR: failed to run: python, exited with {code}",
+    ]
+    failure = _failure("train@stage1", lines)
+    assert isinstance(failure, Interruption)
+    assert "step 7/12" in str(failure)
+    assert failure.exit_code == code
 
 
 def test_a_stage_of_many_lines_ran_and_the_second_time_it_did_not(tmp_path):
