@@ -26,7 +26,9 @@ from models.transformers.kinds import of_kind
 from models.transformers.levels import Skips, passages
 from models.transformers.modulation import MODULATIONS, Condition
 from models.transformers.patches import build_patches, unpatchify
-from models.transformers.text_attention import TEXTS, Text
+from models.transformers.sequence import DividedSequence, WholeSequence
+from models.transformers.sequence import Sequence as TokenSequence
+from models.transformers.text_attention import TEXTS, Text, WindowTextAttention
 from models.transformers.token_positions import POSITIONS, RotaryFrequencies
 
 STDIT_PATTERN: Pattern = {"spatial": {"size": [1, None, None]}, "temporal": {"size": [None, 1, 1]}}
@@ -120,6 +122,7 @@ class VideoTransformer(CheckedModel):
         self.passages = passages(self.depths, width)
         self.layers = parts.layers(patterns, sum(self.depths))
         self.final = parts.modulation.final(width, patch[0] * patch[1] * patch[2] * out_channels)
+        self.sequence: TokenSequence = WholeSequence()
         self.initialise()
 
     def forward(  # noqa: PLR0913  # one argument per input
@@ -150,7 +153,7 @@ class VideoTransformer(CheckedModel):
         """
         given = Given(fps, size, latents.shape[2], t_sr, label, images, low_resolution)
         self.check(given, frame_mask)
-        x = self.token_positions(self.patches(latents, given), given)
+        x = self.sequence.divide(self.token_positions(self.patches(latents, given), given))
         condition = self.embed_conditions(timestep, given, frame_mask)
         read = partial(self.caption.read, text, text_mask, latents.shape[2])
         words = read() if cache is None else cache.text(read)
@@ -160,7 +163,8 @@ class VideoTransformer(CheckedModel):
             for block in blocks:
                 history = None if cache is None else cache.block(block.index)
                 x = self.run_block(block, x, words, condition, images, history)
-        return unpatchify(self.final(x, condition), self.patch, latents.shape[2:]).float()
+        out = self.sequence.unite(self.final(x, condition))
+        return unpatchify(out, self.patch, latents.shape[2:]).float()
 
     def check(self, given: Given, frame_mask: Tensor | None) -> None:
         """Raise `ValueError` for inputs that tokens of several frames cannot have."""
@@ -171,6 +175,27 @@ class VideoTransformer(CheckedModel):
                 f"a stack of images needs tokens and text windows of one frame; the patch is {self.patch}"
                 f" and the text {dict(self.config.text)}"
             )
+
+    def divide_sequence(self, sequence: DividedSequence) -> None:
+        """Divide the tokens of each clip among processes.
+
+        Raises `ValueError` where a part other than self-attention looks at several tokens, or heads cannot be divided.
+        """
+        blocks = list(self.blocks())
+        windowed = any(isinstance(block.text_attention, WindowTextAttention) for block in blocks)
+        if len(self.depths) > 1 or windowed:
+            raise ValueError(
+                "an hourglass, or text in windows, needs all tokens; use sequence_parallel 1 with this model"
+            )
+        for block in blocks:
+            heads, biased = block.attention.layout[1], block.attention.bias is not None
+            if biased or heads % sequence.size:
+                raise ValueError(
+                    f"{heads} heads{' with a relative bias' if biased else ''} cannot be divided among"
+                    f" {sequence.size} processes; choose a sequence_parallel that divides them"
+                )
+            block.attention.sequence = sequence
+        self.sequence = sequence
 
     def embed_conditions(self, timestep: Tensor, given: Given, frame_mask: Tensor | None = None) -> Condition:
         """Time and what is added to it: one embedding per sample, or per frame where frames have their own time."""
