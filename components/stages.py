@@ -10,6 +10,7 @@ from pathlib import Path
 from components.errors import ParamsError, UserError
 from components.params import Params
 from components.report import Report
+from components.runtime import is_main_process
 from components.stage import TEXT, VIDEOS, Stage, clips_of, curve_of
 from components.systems import SYSTEM_STAGES
 
@@ -96,7 +97,7 @@ _ROWS = (
     Stage("ingest", "data", "components.data.ingest", "ingest", {**VIDEOS, **TAKEDOWNS}, clips_of("ingest")),
     _data("split", "split", "ingest", VIDEOS),
     _data("score", "score", "split", VIDEOS),
-    _data("filter", "filter", "score", TAKEDOWNS),
+    _data("filter", "filter", "score", {**TAKEDOWNS, "quarantine": "registry/quarantine.jsonl"}),
     _data("caption", "caption", "filter", {"captions": "{caption.source}"}),
     _data("dedup", "dedup", "caption", VIDEOS),
     Stage(
@@ -245,6 +246,7 @@ def execute(name: str, root: Path = Path()) -> Report:
     paths = stage.paths(root, params)
     with stage_run(stage, params, paths) as tracked:
         report = stage.load()(config, paths)
-        report.write(root / stage.report)
+        if is_main_process():
+            report.write(root / stage.report)
         tracked.finish(report)
     return report

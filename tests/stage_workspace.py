@@ -24,8 +24,13 @@ BUCKETS = {"16px": {1: [0.5, 2], 5: [1.0, 3]}}
 SECONDS = 240.0
 
 
-def make_workspace(root: Path, runtime: dict[str, Any] | None = None, **changes: Any) -> Path:
-    """A workspace in which everything before the stage has been made; `changes` are of the stage's parameters."""
+def make_workspace(
+    root: Path, runtime: dict[str, Any] | None = None, *, poisoned: int | None = None, **changes: Any
+) -> Path:
+    """A workspace in which everything before the stage has been made; `changes` are of the stage's parameters.
+
+    The latents of the clip `poisoned` are not finite.
+    """
     root.mkdir(parents=True, exist_ok=True)
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     raw["runtime"] |= runtime or {}
@@ -39,7 +44,7 @@ def make_workspace(root: Path, runtime: dict[str, Any] | None = None, **changes:
     }
     (root / "params.yaml").write_text(yaml.safe_dump(raw))
     make_text(root)
-    make_latents(root, "videos", [(1, 16, 16), (5, 16, 16), (5, 16, 24)])
+    make_latents(root, "videos", [(1, 16, 16), (5, 16, 16), (5, 16, 24)], poisoned=poisoned)
     params = Params.load(root / "params.yaml")
     paths, config = find(STAGE).paths(root, params), params.section(STAGE.replace("@", "."))
     model, coverage = grow(tiny_transformer(), out_channels=4)

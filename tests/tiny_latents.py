@@ -35,22 +35,31 @@ def make_text(root: Path, seed: int = 1) -> Path:
 
 
 def make_latents(
-    root: Path, name: str, shapes: Sequence[Shape], *, channels: int = 4, weights: str = "a"
+    root: Path,
+    name: str,
+    shapes: Sequence[Shape],
+    *,
+    channels: int = 4,
+    weights: str = "a",
+    poisoned: int | None = None,
 ) -> Path:
-    """The manifest of `name`, with `CLIPS` random latents per shape; clip k has caption k modulo 2."""
+    """The manifest of `name`, with `CLIPS` random latents per shape; clip k has caption k modulo 2.
+
+    The latents of the clip `poisoned` are not finite.
+    """
     text_folder = root / "artifacts/text_encoder"
     text, mask = TextEncoder.from_pretrained(text_folder).encode(CAPTIONS)
     folder = root / "store/latents" / name
     write_shard(folder / "text.safetensors", {"text": text.half(), "text_mask": mask}, {})
     shards = (describe_shard(folder / "text.safetensors", root, "text"),)
     table = TextTable(EncoderRecord.read(text_folder).digest, 32, text.shape[1], shards)
-    families = tuple(_family(root, folder, shape, channels) for shape in shapes)
+    families = tuple(_family(root, folder, shape, channels, poisoned) for shape in shapes)
     manifest = root / f"artifacts/latents/{name}.json"
     LatentManifest(contract(channels, weights), table, 8, families, {}).write(manifest)
     return manifest
 
 
-def _family(root: Path, folder: Path, shape: Shape, channels: int) -> Family:
+def _family(root: Path, folder: Path, shape: Shape, channels: int, poisoned: int | None = None) -> Family:
     frames, height, width = shape
     latent = (channels, -(-frames // TIME_STRIDE), height // STRIDE, width // STRIDE)
     generator = torch.Generator().manual_seed(frames * 1000 + height + width)
@@ -59,6 +68,8 @@ def _family(root: Path, folder: Path, shape: Shape, channels: int) -> Family:
         "latents": torch.randn(CLIPS, *latent, generator=generator).half(),
         "caption": torch.arange(CLIPS) % len(CAPTIONS),
     }
+    if poisoned is not None:
+        tensors["latents"][poisoned] = float("nan")
     rows = {
         "clip_ids": [f"{clip:016x}" for clip in range(CLIPS)],
         "splits": ["train"] * CLIPS,
