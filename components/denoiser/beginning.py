@@ -3,6 +3,8 @@
 import inspect
 from typing import Any
 
+import torch
+
 from components.artifacts import StagePaths
 from components.data.loader import LatentBatches
 from components.denoiser.facts import TrainingFacts
@@ -12,8 +14,10 @@ from components.denoiser.training import NOTHING_BESIDE, Start, require_channels
 from components.errors import ContractError, UserError
 from models.coverage import CoverageReport
 from models.diffusion import InputChannels
+from models.shapes import token_grid
 from models.transformers.convert import build, grow
 from models.transformers.presets import PRESETS
+from models.transformers.token_positions import LearnedPositions
 from models.transformers.video_transformer import VideoTransformer
 
 FROM_LATENTS = ("in_channels", "out_channels", "low_resolution_channels", "caption_channels")
@@ -37,6 +41,7 @@ def begin(
             start = _taken_over(config, batches, paths, objective)
         else:
             start = _built(config, batches, objective, beside)
+        _check_grids(start.model, batches)
     except (ContractError, UserError):
         raise
     except ValueError as error:  # of the model: a key or a size that it cannot have
@@ -88,6 +93,16 @@ def _built(config: VideoStageConfig, batches: LatentBatches, objective: str, bes
         zero_initialised=tuple(name for name, value in state.items() if not value.any()),
     )
     return Start(model, coverage, objective)
+
+
+def _check_grids(model: VideoTransformer, batches: LatentBatches) -> None:
+    """Learned positions are of one picture size. Raises `ValueError` for a bucket of another one."""
+    positions = model.token_positions
+    if not isinstance(positions, LearnedPositions):
+        return
+    for family in batches.families:
+        grid = token_grid(family.latent_shape[1:], model.patch)
+        positions.check(torch.Size((1, *grid)))
 
 
 def _taken_over(config: VideoStageConfig, batches: LatentBatches, paths: StagePaths, objective: str) -> Start:
