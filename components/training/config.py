@@ -44,6 +44,9 @@ class LoopConfig(Section):
     zero_stage: int = Field(default=0, ge=0, le=3)
     accumulation: PositiveInt = 1
     activation_checkpointing: bool = False
+    sequence_parallel: PositiveInt = 1  # processes that share the tokens of a clip
+    compile: Literal["none", "blocks"] = "none"  # by torch.compile: pays back after some hundred steps
+    fp8: bool = False  # in layers whose shapes allow it; needs Transformer Engine
     ema: Decay | Annotated[tuple[Decay, ...], Field(min_length=1)] = 0.99  # of several, the first is exported
     start_weights: str | None = None  # a checkpoint or a file of weights: those alone, at step 0
     log_steps: PositiveInt = 10

@@ -18,6 +18,8 @@ from components import runtime
 from components.errors import UserError
 from components.training import processes
 from components.training.config import LoopConfig
+from components.training.fp8 import Fp8
+from components.training.parts import blocks_of
 from components.training.schedule import learning_rate
 from components.training.shards import WEIGHT, Shards
 
@@ -39,6 +41,11 @@ class Engine:
         if config.activation_checkpointing:
             enable_activation_checkpointing(module)
         deepspeed = processes.join()
+        self.readers, self.reader = readers(config)
+        if config.sequence_parallel > 1:
+            divide_sequence(module, config.sequence_parallel)
+        self._fp8 = Fp8(module, checkpointing=config.activation_checkpointing) if config.fp8 else None
+        self._compiled = compile_blocks(module) if config.compile == "blocks" else []
         self._linear = nn.functional.linear
         settings = config.optimizer
         optimizer = torch.optim.AdamW(
@@ -57,7 +64,7 @@ class Engine:
                 False  # it would copy all gradients twice, for one process
             )
         self.shards = Shards(trained, optimizer, self._engine)
-        self.step_batches = config.accumulation * self.launch.world_size  # of one optimizer step
+        self.step_batches = config.accumulation * self.readers  # of one optimizer step
 
     @property
     def module(self) -> nn.Module:
@@ -185,6 +192,10 @@ class Engine:
         if self._engine is not None:
             self._engine.destroy()
             self._engine = None
+            if self._fp8 is not None:
+                self._fp8.restore()
+            for block in self._compiled:
+                cast(Any, block)._compiled_call_impl = None  # noqa: SLF001  # there is no other way back
             nn.functional.linear = (
                 self._linear
             )  # ZeRO 3 replaces it for the whole process, with other rounding
@@ -212,6 +223,45 @@ def deepspeed_config(config: LoopConfig) -> dict[str, Any]:
         "torch_autocast": {"enabled": bf16, "dtype": "bfloat16"},
         "steps_per_print": NEVER,
     }
+
+
+def readers(config: LoopConfig) -> tuple[int, int]:
+    """How many processes, or groups of them, read batches of their own, and which of these this process is in.
+
+    Raises `UserError` where processes cannot be put into groups of `sequence_parallel`.
+    """
+    launch, size = runtime.launch(), config.sequence_parallel
+    if launch.world_size % size:
+        raise UserError(
+            f"sequence_parallel {size} does not divide {launch.world_size} processes; choose a divisor, or start"
+            f" a multiple of {size}"
+        )
+    return launch.world_size // size, launch.rank // size
+
+
+def divide_sequence(module: nn.Module, size: int) -> None:
+    """Share the tokens of clips among each `size` processes. Raises `UserError` where the model cannot."""
+    able = [part for part in module.modules() if callable(getattr(part, "divide_among", None))]
+    if not able:
+        raise UserError(f"{type(module).__name__} has no tokens to divide; set sequence_parallel to 1")
+    launch = runtime.launch()
+    starts = range(0, launch.world_size, size)
+    groups = [torch.distributed.new_group(list(range(start, start + size))) for start in starts]
+    try:
+        for part in able:
+            cast(Any, part).divide_among(groups[launch.rank // size])
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def compile_blocks(module: nn.Module) -> list[nn.Module]:
+    """Compile each block at its first pass. Raises `UserError` where there are none."""
+    blocks = blocks_of(module)
+    if not blocks:
+        raise UserError(f"{type(module).__name__} has no blocks to compile; set compile to none")
+    for block in blocks:
+        block.compile()
+    return blocks
 
 
 def enable_activation_checkpointing(module: nn.Module) -> None:

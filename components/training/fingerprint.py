@@ -17,6 +17,7 @@ HARMLESS = {
     "keep_last_n",
     "zero_stage",
     "activation_checkpointing",
+    "sequence_parallel",
     "sentinel",
 }
 IDENTIFIED_BY_CLIPS = {"videos"}  # the clip table holds their digests; they may be terabytes

@@ -24,7 +24,7 @@ from components.training.checkpoint import Checkpoints, Progress
 from components.training.config import LoopConfig
 from components.training.curves import Curve, Row, Window, write_csv
 from components.training.ema import Ema
-from components.training.engine import Engine
+from components.training.engine import Engine, readers
 from components.training.fingerprint import Fingerprint
 from components.training.guard import Guard
 from components.training.incidents import Incident, named_samples
@@ -120,7 +120,7 @@ class _Run:
         self.watchdog = Watchdog(_dump_path(paths.checkpoints), patience)
         self.checkpoints = Checkpoints(paths.checkpoints, resume[0], keep_last_n=config.keep_last_n)
         newest = self.checkpoints.choose(resume[1])
-        config = settled(config, newest, readers=runtime.launch().world_size)
+        config = settled(config, newest, readers=readers(config)[0])
         self.program, self.config, self.paths, self.title = program, config, paths, title
         self.parameters = sum(p.numel() for p in program.module.parameters() if p.requires_grad)
         if newest is None and config.start_weights is not None:
@@ -199,9 +199,8 @@ class _Run:
         return values["loss"]
 
     def _forward(self, place: int, micro: int) -> StepResult:
-        launch = self.engine.launch
         batch = place * self.config.accumulation + micro
-        position = batch * launch.world_size + launch.rank
+        position = batch * self.engine.readers + self.engine.reader
         seed = seed_of(self.config.seed, position)
         torch.manual_seed(seed)  # for dropout; what a program draws comes from the generator
         return self.program.step(self.engine.module, position, torch.Generator().manual_seed(seed))
@@ -223,7 +222,8 @@ class _Run:
     def _log(self, lr: float) -> None:
         means = self.window.take()
         pace, work = self.clock.take(), self.meter.take()
-        mine = [means["loss"], means["grad_norm"], work.flops / pace.steps, work.tokens / pace.steps]
+        shared = pace.steps * self.config.sequence_parallel
+        mine = [means["loss"], means["grad_norm"], work.flops / shared, work.tokens / shared]
         means["loss"], means["grad_norm"], flops, tokens = self.engine.mean(mine)
         if self.curve is None:
             return

@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 
 from models.checkpoint import CheckedModel
 from models.positions import ScalarEmbedding
@@ -196,6 +197,10 @@ class VideoTransformer(CheckedModel):
                 )
             block.attention.sequence = sequence
         self.sequence = sequence
+
+    def divide_among(self, group: ProcessGroup) -> None:
+        """`divide_sequence` over a group of processes."""
+        self.divide_sequence(DividedSequence(group))
 
     def embed_conditions(self, timestep: Tensor, given: Given, frame_mask: Tensor | None = None) -> Condition:
         """Time and what is added to it: one embedding per sample, or per frame where frames have their own time."""
