@@ -20,6 +20,7 @@ from components.denoiser.weights import CONFIG, read_image_model, write_null_cap
 from components.errors import ContractError
 from components.report import Report
 from components.runtime import is_main_process
+from components.training.averages import each_average
 from components.training.checkpoint import fingerprint_of, remove_checkpoints
 from components.training.curves import write_csv
 from components.training.loop import train
@@ -48,6 +49,8 @@ def run(config: PixArtConfig, paths: StagePaths) -> Report:
             denoiser.transformer.save_pretrained(folder)
             write_null_caption(folder, null_caption)
             facts.write(folder)
+            for name in each_average(program.module, result.other_averages):
+                denoiser.transformer.save_pretrained(folder / name)
         remove_checkpoints(paths)
     counts = {"samples": batches.samples}
     return Report("pixart", metrics=result.metrics(), counts=counts, quarantine=result.quarantine())

@@ -1,7 +1,7 @@
 """Training a video transformer on latents: the body that the adaptation steps and the training stages share."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from components.denoiser.programs import Feed, FlowProgram
 from components.errors import ContractError
 from components.report import Report
 from components.runtime import is_main_process
+from components.training.averages import each_average
 from components.training.checkpoint import fingerprint_of, remove_checkpoints
 from components.training.config import LoopConfig
 from components.training.loop import train
@@ -82,7 +83,8 @@ def train_program(name: str, start: Start, course: Course, config: LoopConfig, p
     start.model.train()
     result = train(course.program, config, paths, fingerprint=fingerprint_of(config, paths), title=name)
     if is_main_process():
-        export(start.model, start.coverage, course.facts, paths.output("transformer"))
+        others = each_average(course.program.module, result.other_averages)
+        export(start.model, start.coverage, course.facts, paths.output("transformer"), others)
         remove_checkpoints(paths)
     return Report(
         *(name, result.metrics(), {"samples": course.samples}),
@@ -91,12 +93,20 @@ def train_program(name: str, start: Start, course: Course, config: LoopConfig, p
     )
 
 
-def export(model: VideoTransformer, coverage: CoverageReport, facts: TrainingFacts, target: Path) -> None:
-    """The folder that the next stage starts from."""
+def export(
+    model: VideoTransformer,
+    coverage: CoverageReport,
+    facts: TrainingFacts,
+    target: Path,
+    others: Iterable[str] = (),
+) -> None:
+    """The folder that the next stage starts from. others: folders in it, for what the model holds at each."""
     with fresh_folder(target) as folder:
         model.requires_grad_(True).save_pretrained(folder)
         write_json(folder / COVERAGE, coverage.as_dict())
         facts.write(folder)
+        for name in others:
+            model.save_pretrained(folder / name)
 
 
 def require_channels(
