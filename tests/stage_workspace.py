@@ -25,11 +25,16 @@ SECONDS = 240.0
 
 
 def make_workspace(
-    root: Path, runtime: dict[str, Any] | None = None, *, poisoned: int | None = None, **changes: Any
+    root: Path,
+    runtime: dict[str, Any] | None = None,
+    *,
+    poisoned: int | None = None,
+    held_out: int = 0,
+    **changes: Any,
 ) -> Path:
     """A workspace in which everything before the stage has been made; `changes` are of the stage's parameters.
 
-    The latents of the clip `poisoned` are not finite.
+    The latents of the clip `poisoned` are not finite; the last `held_out` clips are for validation.
     """
     root.mkdir(parents=True, exist_ok=True)
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -44,7 +49,9 @@ def make_workspace(
     }
     (root / "params.yaml").write_text(yaml.safe_dump(raw))
     make_text(root)
-    make_latents(root, "videos", [(1, 16, 16), (5, 16, 16), (5, 16, 24)], poisoned=poisoned)
+    make_latents(
+        root, "videos", [(1, 16, 16), (5, 16, 16), (5, 16, 24)], poisoned=poisoned, held_out=held_out
+    )
     params = Params.load(root / "params.yaml")
     paths, config = find(STAGE).paths(root, params), params.section(STAGE.replace("@", "."))
     model, coverage = grow(tiny_transformer(), out_channels=4)

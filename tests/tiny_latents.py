@@ -42,10 +42,11 @@ def make_latents(
     channels: int = 4,
     weights: str = "a",
     poisoned: int | None = None,
+    held_out: int = 0,
 ) -> Path:
     """The manifest of `name`, with `CLIPS` random latents per shape; clip k has caption k modulo 2.
 
-    The latents of the clip `poisoned` are not finite.
+    The latents of the clip `poisoned` are not finite; the last `held_out` clips are for validation.
     """
     text_folder = root / "artifacts/text_encoder"
     text, mask = TextEncoder.from_pretrained(text_folder).encode(CAPTIONS)
@@ -53,13 +54,13 @@ def make_latents(
     write_shard(folder / "text.safetensors", {"text": text.half(), "text_mask": mask}, {})
     shards = (describe_shard(folder / "text.safetensors", root, "text"),)
     table = TextTable(EncoderRecord.read(text_folder).digest, 32, text.shape[1], shards)
-    families = tuple(_family(root, folder, shape, channels, poisoned) for shape in shapes)
+    families = tuple(_family(root, folder, shape, channels, (poisoned, held_out)) for shape in shapes)
     manifest = root / f"artifacts/latents/{name}.json"
     LatentManifest(contract(channels, weights), table, 8, families, {}).write(manifest)
     return manifest
 
 
-def _family(root: Path, folder: Path, shape: Shape, channels: int, poisoned: int | None = None) -> Family:
+def _family(root: Path, folder: Path, shape: Shape, channels: int, special: tuple[int | None, int]) -> Family:
     frames, height, width = shape
     latent = (channels, -(-frames // TIME_STRIDE), height // STRIDE, width // STRIDE)
     generator = torch.Generator().manual_seed(frames * 1000 + height + width)
@@ -68,11 +69,12 @@ def _family(root: Path, folder: Path, shape: Shape, channels: int, poisoned: int
         "latents": torch.randn(CLIPS, *latent, generator=generator).half(),
         "caption": torch.arange(CLIPS) % len(CAPTIONS),
     }
+    poisoned, held_out = special
     if poisoned is not None:
         tensors["latents"][poisoned] = float("nan")
     rows = {
         "clip_ids": [f"{clip:016x}" for clip in range(CLIPS)],
-        "splits": ["train"] * CLIPS,
+        "splits": ["train"] * (CLIPS - held_out) + ["validation"] * held_out,
         "windows": [0] * CLIPS,
     }
     write_shard(folder / f"{key}.safetensors", tensors, rows)

@@ -5,7 +5,7 @@ No state has to be saved or restored: which samples make up batch k is arithmeti
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -76,6 +76,14 @@ class LatentBatches:
     def samples(self) -> int:
         """Samples per epoch."""
         return sum(opened.stream.kept for opened in self._opened)
+
+    def first_of_each(self, count: int) -> Iterator[LatentBatch]:
+        """At most `count` samples of each bucket in batches, by clip id: the same in every run on this data."""
+        for opened in self._opened:
+            order = np.argsort(opened.clip_ids, kind="stable")[:count]
+            for start in range(0, len(order), opened.stream.batch):
+                taken = order[start : start + opened.stream.batch]
+                yield read_batch(self.store, opened.family, opened.rows[taken], opened.clip_ids[taken].tolist())
 
     def batch(self, position: int) -> LatentBatch:
         """The batch at a position, counted from 0 over all epochs."""

@@ -1,7 +1,7 @@
 """Training a video transformer on latents: the body that the adaptation steps and the training stages share."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from components.artifacts import StagePaths, fresh_folder, write_json
 from components.data.loader import LatentBatches
 from components.denoiser.config import LatentStageConfig, TimesConfig
 from components.denoiser.facts import TrainingFacts
+from components.denoiser.held_out import held_out_checks
 from components.denoiser.latent_inputs import channels_of, facts_of
 from components.denoiser.programs import Feed, FlowProgram
 from components.errors import ContractError
@@ -19,7 +20,7 @@ from components.training.averages import each_average
 from components.training.checkpoint import fingerprint_of, remove_checkpoints
 from components.training.config import LoopConfig
 from components.training.loop import train
-from components.training.program import Program
+from components.training.program import Check, Program
 from models.coverage import CoverageReport
 from models.diffusion import FrameMasks, InputChannels, RectifiedFlow, Times
 from models.transformers.video_transformer import VideoTransformer
@@ -46,6 +47,7 @@ class Course:
     program: Program
     facts: TrainingFacts
     samples: int  # of an epoch
+    checks: Sequence[Check] = ()  # looks at the averaged weights while it trains
 
 
 def epsilon_program(model: VideoTransformer, feed: Feed, _config: LatentStageConfig) -> Program:
@@ -74,14 +76,16 @@ def train_stage(
     _freeze(model, config)
     program = OBJECTIVES[start.objective](model, Feed(batches, config.caption_dropout), config)
     facts = facts_of(batches, start.objective, _plain(config.times))
-    return train_program(name, start, Course(program, facts, batches.samples), config, paths)
+    checks = held_out_checks(config, paths, program.flow) if isinstance(program, FlowProgram) else []
+    return train_program(name, start, Course(program, facts, batches.samples, checks), config, paths)
 
 
 def train_program(name: str, start: Start, course: Course, config: LoopConfig, paths: StagePaths) -> Report:
     """Train the model of `start` and write its averaged weights with coverage and facts."""
     log.info("%s: weights\n%s", name, start.coverage.text())
     start.model.train()
-    result = train(course.program, config, paths, fingerprint=fingerprint_of(config, paths), title=name)
+    identity = fingerprint_of(config, paths)
+    result = train(course.program, config, paths, fingerprint=identity, title=name, checks=course.checks)
     if is_main_process():
         others = each_average(course.program.module, result.other_averages)
         export(start.model, start.coverage, course.facts, paths.output("transformer"), others)

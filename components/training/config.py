@@ -31,6 +31,28 @@ class SentinelConfig(Section):
     )
 
 
+class ValidationConfig(Section):
+    """The loss on held-out samples while a run goes on, on the averaged weights. Changes nothing in the result."""
+
+    steps: NonNegativeInt = 0  # between two looks; 0 never looks
+    samples: PositiveInt = 64  # of each bucket
+    times: PositiveInt = 10  # noise levels of each
+    seed: int = 1  # of the noise
+
+
+class PreviewConfig(Section):
+    """Pictures or videos made while a run goes on, with the averaged weights. Changes nothing in the result."""
+
+    steps: NonNegativeInt = 0  # between two looks; 0 makes none
+    prompts: tuple[str, ...] = ("a video",)
+    height: PositiveInt | None = None  # null, here and below: as the largest bucket
+    width: PositiveInt | None = None
+    frames: PositiveInt | None = None  # 1 makes pictures
+    sampling_steps: PositiveInt = 30
+    guidance: PositiveFloat = 7.0
+    seed: int = 1
+
+
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -53,6 +75,8 @@ class LoopConfig(Section):
     checkpoint_steps: PositiveInt = 50
     keep_last_n: PositiveInt = 2  # checkpoints, besides the best
     sentinel: SentinelConfig = SentinelConfig()
+    validation: ValidationConfig = ValidationConfig()
+    preview: PreviewConfig = PreviewConfig()
 
     @property
     def decays(self) -> tuple[float, ...]:

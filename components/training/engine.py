@@ -177,6 +177,28 @@ class Engine:
             found[name] = processes.add(whole).view(shape) if self.launch.world_size > 1 else whole
         return found
 
+    @contextmanager
+    def evaluating(self, weights: Mapping[str, Tensor]) -> Iterator[nn.Module]:
+        """Within the block the module has these weights, laid out as `weights`, to look at and not to train."""
+        kept = {name: value.clone() for name, value in self.weights().items()}
+        self._show(weights)
+        self._engine.eval()
+        try:
+            with torch.no_grad():
+                yield self.module
+        finally:
+            self._engine.train()
+            self._show(kept)
+
+    def _show(self, weights: Mapping[str, Tensor]) -> None:
+        """Compute with `weights` from here on. The optimizer has its own at ZeRO 1 and 2, which stay as they are."""
+        if self.config.zero_stage == 3:
+            self.shards.show(weights)
+            return
+        whole = self.whole(weights)
+        for name, parameter in self.shards.named:
+            parameter.data.copy_(whole[name])
+
     def release(self, weights: Mapping[str, Tensor]) -> None:
         """Put `weights` into the module and give it back whole, as plain parameters; the engine is gone after."""
         whole = self.whole(weights)

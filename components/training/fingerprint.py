@@ -19,6 +19,8 @@ HARMLESS = {
     "activation_checkpointing",
     "sequence_parallel",
     "sentinel",
+    "validation",
+    "preview",
 }
 IDENTIFIED_BY_CLIPS = {"videos"}  # the clip table holds their digests; they may be terabytes
 SHOWN = 6  # differences in a message

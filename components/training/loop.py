@@ -7,7 +7,7 @@ process: batches and random numbers follow from (seed, position), and everything
 import hashlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +30,7 @@ from components.training.guard import Guard
 from components.training.incidents import Incident, named_samples
 from components.training.interrupts import StopRequest, stop_requests
 from components.training.pace import Clock, Speed
-from components.training.program import CountsSteps, Program, StepResult
+from components.training.program import VALIDATION_LOSS, Check, CountsSteps, Program, StepResult
 from components.training.resume import settled
 from components.training.schedule import learning_rate
 from components.training.start_weights import put_start_weights
@@ -51,6 +51,7 @@ class TrainResult:
     last: Row
     steps_per_second: float  # of this process; not the same twice
     parameters: int  # trained ones
+    stall_seconds: float = 0.0  # that training has waited for checkpoints
     incidents: tuple[Incident, ...] = ()  # broken steps, whose samples curation is to hear of
     other_averages: Mapping[float, Mapping[str, torch.Tensor]] = field(
         default_factory=dict
@@ -79,6 +80,7 @@ def train(
     fingerprint: Fingerprint,
     title: str,
     resume: str | None = None,
+    checks: Sequence[Check] = (),
 ) -> TrainResult:
     """Train `program.module`, which holds the averaged weights afterwards, and write `paths.output("curve")`.
 
@@ -86,9 +88,10 @@ def train(
     with, or else the newest with the same fingerprint). Checkpoints stay until the caller, having written its outputs,
     calls `remove_checkpoints`. A step with a loss or gradient that is not finite, or far above its recent values, is
     not applied (see `guard`). Raises `UserError` where that happens too often, and `Interruption` after SIGINT or
-    SIGTERM and a checkpoint.
+    SIGTERM and a checkpoint. `checks` look at the averaged weights now and then.
     """
     run = _Run(program, config, paths, title, (fingerprint, resume or runtime.resume()))
+    run.checks = [check for check in checks if check.every]
     try:
         with stop_requests() as request:
             run.to_the_end(request)
@@ -138,6 +141,8 @@ class _Run:
         self.curve = (
             Curve(paths.checkpoints / "curve.jsonl", resume_at=at.step) if self.engine.is_main else None
         )
+        self.checks: list[Check] = []
+        self.score = at.score  # the last validation loss, where checks find one
         self.clock = Clock()
         log.info(
             "%s: %s parameters, %s, ZeRO %d, %s",
@@ -163,6 +168,7 @@ class _Run:
                     self._leave(request)
                 if self.guard.refused:
                     continue
+                self._look()
                 if self.step % self.config.checkpoint_steps == 0 or self.step == total:
                     self.save()
             self.checkpoints.wait()
@@ -239,9 +245,26 @@ class _Run:
         perf = {**speed.metrics(), "perf/checkpoint_stall_sec": self.checkpoints.stall_seconds}
         tracking.log_metrics({**values, "train/lr": lr, **perf}, self.step)
 
+    def _look(self) -> None:
+        """Take the looks that are due, at the averaged weights."""
+        due = [check for check in self.checks if self.step % check.every == 0]
+        if not due:
+            return
+        work = self.meter.total
+        with self.engine.evaluating(self.ema.weights) as module:
+            found = {name: value for check in due for name, value in check.look(module, self.step).items()}
+        self.meter.total = work  # of training alone
+        self.watchdog.beat()
+        self.score = found.get(VALIDATION_LOSS, self.score)
+        if self.engine.is_main and found:
+            log.info("step %d/%d  %s", self.step, self.config.steps, _sentence(found))
+            tracking.log_metrics(found, self.step)
+
     def save(self) -> None:
         rows = self.curve.rows if self.curve else []
-        score = rows[-1].loss if rows else None
+        score = (
+            self.score if any(check.scores for check in self.checks) else (rows[-1].loss if rows else None)
+        )
         state = self.guard.state()
         here = Progress(self.step, self.window.state(), rows=len(rows), score=score, sentinel=state)
         self.checkpoints.save(self.engine, self.ema, here)
@@ -267,9 +290,14 @@ class _Run:
             first, last = self.curve.rows[0], self.curve.rows[-1]
         return TrainResult(
             *(self.step, self.resumed_at, first, last, self.clock.rate(), self.parameters),
+            stall_seconds=self.checkpoints.stall_seconds,
             incidents=tuple(self.guard.incidents),
             other_averages=averages,
         )
+
+
+def _sentence(found: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in found.items())
 
 
 def _dump_path(folder: Path) -> Path:

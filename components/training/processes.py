@@ -61,6 +61,11 @@ def rank() -> int:
     return runtime.launch().rank
 
 
+def size() -> int:
+    """Processes of this run."""
+    return runtime.launch().world_size
+
+
 def gather(values: Sequence[float]) -> list[list[float]]:
     """The values of every process, by rank, in one exchange. Those of one that are not finite stay its own."""
     launch = runtime.launch()

@@ -11,6 +11,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+VALIDATION_LOSS = "val/loss"
+
 
 @dataclass(frozen=True)
 class StepResult:
@@ -38,6 +40,27 @@ class Program(Protocol):
         its precision, with the same attributes. `position` counts batches over all steps, accumulation and
         processes; with one process and no accumulation it is the step. The CPU `generator` is seeded from
         (seed, position) alone, so the same position always draws the same numbers.
+        """
+        ...
+
+
+class Check(Protocol):
+    """A look at the averaged weights now and then. All processes take it together; nothing of it reaches the result."""
+
+    @property
+    def every(self) -> int:
+        """Optimizer steps between two looks; 0 never looks."""
+        ...
+
+    @property
+    def scores(self) -> bool:
+        """True where it finds `VALIDATION_LOSS`, by which the best checkpoint is chosen."""
+        ...
+
+    def look(self, module: nn.Module, step: int, /) -> Mapping[str, float]:
+        """Metrics by name, the same on all processes.
+
+        `module` is in evaluation mode, without gradients, and holds the first average.
         """
         ...
 

@@ -5,9 +5,9 @@ as one equal part per process (3). Here each is a run of elements of a named par
 the weights are, and a checkpoint can be cut anew for any number of processes and any stage.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -101,6 +101,15 @@ class Shards:
                     _put(shard, state[kind], stored.read(kind, shard.name, start, count))
         self._refresh(stored)
 
+    def show(self, weights: Mapping[str, Tensor]) -> None:
+        """Have the forward pass of ZeRO 3 read these elements."""
+        for shard in self.own:
+            part: Tensor = cast(Any, shard.parameter).ds_tensor
+            part.view(-1)[: shard.count].copy_(weights[shard.name].reshape(-1))
+        if gathered := self._optimizer.persistent_parameters:
+            gathered[0].partition(gathered)  # small ones, kept whole on every process
+            gathered[0].all_gather(gathered)
+
     def _state(self, flat: Tensor, steps: int) -> dict[str, Tensor]:
         state: dict[str, Tensor] = self.adam.state[flat]
         if not state:
@@ -116,12 +125,7 @@ class Shards:
                 whole = stored.read(WEIGHT, name, 0, parameter.numel())
                 parameter.data.copy_(whole.view(parameter.shape))
         if self.zero_stage == 3:
-            for shard in self.own:
-                part: Tensor = shard.parameter.ds_tensor
-                part.view(-1)[: shard.count].copy_(shard.weight)
-            if gathered := self._optimizer.persistent_parameters:
-                gathered[0].partition(gathered)  # small ones, kept whole on every process
-                gathered[0].all_gather(gathered)
+            self.show(self.tensors(WEIGHT))
 
 
 Locate = Callable[[str, nn.Parameter, Any, tuple[int, int]], Shard | None]
