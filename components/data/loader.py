@@ -77,14 +77,6 @@ class LatentBatches:
         """Samples per epoch."""
         return sum(opened.stream.kept for opened in self._opened)
 
-    def first_of_each(self, count: int) -> Iterator[LatentBatch]:
-        """At most `count` samples of each bucket in batches, by clip id: the same in every run on this data."""
-        for opened in self._opened:
-            order = np.argsort(opened.clip_ids, kind="stable")[:count]
-            for start in range(0, len(order), opened.stream.batch):
-                taken = order[start : start + opened.stream.batch]
-                yield read_batch(self.store, opened.family, opened.rows[taken], opened.clip_ids[taken].tolist())
-
     def batch(self, position: int) -> LatentBatch:
         """The batch at a position, counted from 0 over all epochs."""
         index, taken = self.schedule.at(position)
@@ -103,6 +95,22 @@ def read_batch(
     return LatentBatch(
         latents, text, mask, fps, size, tuple(clip_ids), family.key, tuple(int(row) for row in rows)
     )
+
+
+def first_of_each(
+    store: LatentStore, config: BatchesConfig, *, split: str, count: int
+) -> Iterator[LatentBatch]:
+    """At most `count` samples of each requested bucket in batches, by clip id: the same in every run on this data."""
+    for family in store.manifest.families:
+        keep, size = config.buckets.get(family.resolution, {}).get(family.frames, (0.0, 1))
+        if math.prod(keep_pair(keep)) == 0:
+            continue
+        every = store.rows(family)
+        chosen = np.flatnonzero(every.splits == split)
+        order = chosen[np.argsort(every.clip_ids[chosen], kind="stable")][:count]
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            yield read_batch(store, family, rows, every.clip_ids[rows].tolist())
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ The training loss says little of a diffusion model, as its noise levels vary mor
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import torch
@@ -13,9 +14,9 @@ from torch import Tensor, nn
 
 from components.artifacts import StagePaths
 from components.data.config import BatchesConfig
-from components.data.loader import LatentBatch, LatentBatches
+from components.data.latents import LatentStore
+from components.data.loader import LatentBatch, first_of_each
 from components.denoiser.config import LatentStageConfig
-from components.errors import UserError
 from components.runtime import compute_device
 from components.training import processes
 from components.training.config import ValidationConfig
@@ -30,23 +31,12 @@ def held_out_checks(config: LatentStageConfig, paths: StagePaths, objective: Obj
     """The validation loss of a stage, if it asks for one and there are held-out clips."""
     if not config.validation.steps:
         return []
-    try:
-        batches = LatentBatches(
-            paths.input("latents"), root=paths.root, config=_unkept(config.batches), split="validation"
-        )
-    except UserError as error:
-        log.warning("no validation loss: %s", error)
+    store = LatentStore(paths.input("latents"), root=paths.root)
+    check = HeldOutLoss(store, config.batches, objective, config.validation, config.sequence_parallel > 1)
+    if not check.batches:
+        log.warning("no validation loss: %s has no held-out clips in these buckets", paths.input("latents"))
         return []
-    return [HeldOutLoss(batches, objective, config.validation, alone=config.sequence_parallel > 1)]
-
-
-def _unkept(config: BatchesConfig) -> BatchesConfig:
-    """All samples of every bucket, however few: nothing is drawn, so nothing is passed over."""
-    buckets = {
-        size: {frames: (1.0, batch) for frames, (_, batch) in lengths.items()}
-        for size, lengths in config.buckets.items()
-    }
-    return config.model_copy(update={"buckets": buckets, "small_bucket": "repeat"})
+    return [check]
 
 
 @dataclass
@@ -56,10 +46,17 @@ class HeldOutLoss:
     `alone`: every process takes all batches, as where several share one clip.
     """
 
-    batches: LatentBatches  # of the validation split
+    store: LatentStore
+    buckets: BatchesConfig
     objective: Objective
     config: ValidationConfig
     alone: bool = False
+    split: str = "validation"
+
+    @cached_property
+    def batches(self) -> list[LatentBatch]:
+        """What is looked at."""
+        return list(first_of_each(self.store, self.buckets, split=self.split, count=self.config.samples))
 
     @property
     def every(self) -> int:
@@ -85,7 +82,7 @@ class HeldOutLoss:
 
     def _shared(self) -> Iterator[tuple[LatentBatch, bool]]:
         """This process's batches. All have as many, which ZeRO 3 needs; a repeated one does not count."""
-        every = list(self.batches.first_of_each(self.config.samples))
+        every = self.batches
         count = 1 if self.alone else processes.size()
         for start in range(0, len(every), count):
             place = start + (0 if self.alone else processes.rank())

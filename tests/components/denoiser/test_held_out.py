@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from components.artifacts import sha256_of
-from components.data.loader import LatentBatches
+from components.data.latents import LatentStore
 from components.denoiser.held_out import HeldOutLoss
 from components.params import Params
 from components.stages import execute
@@ -18,24 +18,20 @@ from tests.stage_workspace import STAGE, make_workspace
 MADE = ("artifacts/train/stage1", f"curves/{STAGE}.csv", f"reports/{STAGE}.json")
 
 
-def open_batches(root, split="train"):
-    params = Params.load(root / "params.yaml")
-    config = params.section("train.stage1")
-    return LatentBatches(
-        root / "artifacts/latents/videos.json", root=root, config=config.batches, split=split
-    )
+def held_out_loss(root, config, split):
+    buckets = Params.load(root / "params.yaml").section("train.stage1").batches
+    store = LatentStore(root / "artifacts/latents/videos.json", root=root)
+    return HeldOutLoss(store, buckets, RectifiedFlow(), config, split=split)
 
 
 def test_the_loss_is_that_of_the_definition(tmp_path):
     root = make_workspace(tmp_path)
-    batches = open_batches(root)
+    check = held_out_loss(root, ValidationConfig(samples=4, times=3, seed=9), "train")
     model = VideoTransformer.from_pretrained(root / "artifacts/adapt/masks").eval()
     with torch.no_grad():
-        found = HeldOutLoss(batches, RectifiedFlow(), ValidationConfig(samples=4, times=3, seed=9)).look(
-            model, 5
-        )
+        found = check.look(model, 5)
         losses = {}
-        for batch in batches.first_of_each(4):
+        for batch in check.batches:
             for row, clip in enumerate(batch.clip_ids):
                 clean = batch.latents[row : row + 1]
                 noise = fixed_noise(clip, 9, 3, clean.shape[1:])
@@ -55,6 +51,7 @@ def test_the_loss_is_that_of_the_definition(tmp_path):
                     )
                     error = (said[:, :4] - (clean - noise[level : level + 1])).square().mean()
                     losses.setdefault(batch.bucket, []).append(float(error))
+    assert len(losses) == 3  # each resolution, length and aspect that is asked for
     assert set(found) == {VALIDATION_LOSS, *(f"{VALIDATION_LOSS}_{name}" for name in losses)}
     for name, each in losses.items():
         assert len(each) == 4 * 3
@@ -77,9 +74,7 @@ def test_looking_changes_nothing_and_sees_the_averaged_weights(tmp_path, zero_st
     for file in ("diffusion_pytorch_model.safetensors", "training.json"):
         assert sha256_of(seeing / MADE[0] / file) == sha256_of(blind / MADE[0] / file)
     model = VideoTransformer.from_pretrained(seeing / MADE[0]).eval()  # the average
-    check = HeldOutLoss(
-        open_batches(seeing, "validation"), RectifiedFlow(), ValidationConfig(samples=2, times=2)
-    )
+    check = held_out_loss(seeing, ValidationConfig(samples=2, times=2), "validation")
     with torch.no_grad():
         expected = check.look(model, 12)
     assert f"{VALIDATION_LOSS} {expected[VALIDATION_LOSS]:.4g}" in looks[-1]
