@@ -98,6 +98,11 @@ def rank_environment(attempt: int, **rank: int | str) -> dict[str, str]:
 RANK_VARIABLES = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 
 
+def launch_address() -> str | None:
+    """Where the nodes of a job meet, if no parameter says so: `REELFORGE_LAUNCH_ADDRESS`, which a job script sets."""
+    return os.environ.get("REELFORGE_LAUNCH_ADDRESS") or None
+
+
 def was_launched() -> bool:
     """True in a process that a launcher started as one rank, ours or the user's own torchrun."""
     return ATTEMPT in os.environ or int(os.environ.get("WORLD_SIZE", "1")) > 1

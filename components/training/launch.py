@@ -139,8 +139,7 @@ def _watch(ranks: Ranks, request: StopRequest, stop_seconds: float) -> int:
 def _raise_outcome(job: Job, request: StopRequest) -> None:
     """Pass on what a rank has said; a group that did not manage to leave in time was still asked to."""
     path = job.checkpoints / OUTCOME
-    outcome: Mapping[str, Any] = read_json(path) if path.is_file() else {}
-    path.unlink(missing_ok=True)
+    outcome: Mapping[str, Any] = read_json(path) if path.is_file() else {}  # stays: other nodes read it too
     if outcome.get("exit_code") == REFUSED:
         raise UserError(outcome["message"])
     if outcome:

@@ -27,15 +27,16 @@ def _arguments(launch: LaunchConfig, attempt: int) -> list[str]:
     ]
     if launch.nodes == 1:
         return [*common, "--standalone"]
-    if launch.address is None:
+    address = launch.address or runtime.launch_address()
+    if address is None:
         raise UserError(
-            f"runtime.launch asks for {launch.nodes} nodes and has no `address`: set it to HOST:PORT of one of them,"
-            " the same on all (infra/slurm/train.sbatch does)"
+            f"runtime.launch asks for {launch.nodes} nodes and has no `address`: set it, or REELFORGE_LAUNCH_ADDRESS,"
+            " to HOST:PORT of one of them, the same on all (infra/slurm/train.sbatch does)"
         )
     return [
         *common,
         "--rdzv-backend=c10d",
-        f"--rdzv-endpoint={launch.address}",
+        f"--rdzv-endpoint={address}",
         f"--rdzv-id=reelforge-{attempt}",
     ]
 
