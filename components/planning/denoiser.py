@@ -61,10 +61,9 @@ def trained(stage: Stage, networks: Networks, cluster: Cluster) -> Trained:
     temporal_only = isinstance(config, LatentStageConfig) and config.trainable == "temporal"
     how = How(config.precision != "fp32", config.activation_checkpointing, temporal_only)
     model = build(keys)
+    chosen = model.temporal_parameters() if temporal_only else list(model.parameters())
     everything = sum(parameter.numel() for parameter in model.parameters())
-    learned = (
-        sum(parameter.numel() for parameter in model.temporal_parameters()) if temporal_only else everything
-    )
+    learned = sum(parameter.numel() for parameter in chosen if parameter.requires_grad)
     setting = Setting(
         trained=learned,
         frozen=everything - learned,

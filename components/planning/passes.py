@@ -8,7 +8,7 @@ forward pass ends, norms and softmax in float32. Attention is counted as a fused
 
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -58,6 +58,7 @@ class Pass:
     """Forward and backward. Bytes are those of activations: without weights and their gradients."""
 
     flops: int  # as `components.planning.flops` counts them
+    forward_flops: int  # those of the forward pass
     recomputed: int  # FLOPs of activation checkpointing, besides
     kept: int  # bytes that the forward pass leaves for the backward pass
     copies: int  # bytes of them that are bf16 copies of weights
@@ -76,19 +77,27 @@ class Pass:
         return max(self.forward_peak - self.copies, self.backward_peak - later)
 
 
-def extended(one: Pass, two: Pass, times: float) -> Pass:
-    """The pass through a network with `times` as many layers as that of `one`; that of `two` has twice as many.
+def extended(one: Pass, forward: Pass, times: float) -> Pass:
+    """The pass through a network with `times` as many layers as that of `one`.
 
-    Layers are alike, so every number grows by the same amount with each.
+    `forward` is the forward pass alone, without checkpoints' recomputation, of a network with twice as many. Layers are
+    alike, so each adds the same; all its weights are trained, so its backward pass has twice the FLOPs of its forward.
     """
-    mine, twice = asdict(one), asdict(two)
-    grown = {name: round(mine[name] + (times - 1) * (twice[name] - mine[name])) for name in mine}
-    kept, copies = two.kept - one.kept, two.copies - one.copies
-    waiting = kept - copies if two.recomputed else kept  # of a layer, while another one is at its turn
-    return Pass(**{**grown, "backward_peak": round(two.backward_peak + (times - 2) * waiting)})
+    more, flops = times - 1, forward.forward_flops - one.forward_flops
+    kept, copies = forward.kept - one.kept, forward.copies - one.copies
+    waiting = kept - copies if one.recomputed else kept  # of a layer, while another one is at its turn
+    return Pass(
+        flops=round(one.flops + more * 3 * flops),
+        forward_flops=round(one.forward_flops + more * flops),
+        recomputed=round(one.recomputed + more * flops) if one.recomputed else 0,
+        kept=round(one.kept + more * kept),
+        copies=round(one.copies + more * copies),
+        forward_peak=round(forward.forward_peak + (times - 2) * kept),
+        backward_peak=round(one.backward_peak + more * waiting),
+    )
 
 
-def run_pass(module: nn.Module, call: Callable[[], Any], *, bf16: bool) -> Pass:
+def run_pass(module: nn.Module, call: Callable[[], Any], *, bf16: bool, backward: bool = True) -> Pass:
     """Run `call`, which goes through `module` on the meta device and returns tensors, and its backward pass.
 
     Each weight's gradient is dropped as soon as it is whole: where gradients stay is the affair of ZeRO's stages.
@@ -103,14 +112,15 @@ def run_pass(module: nn.Module, call: Callable[[], Any], *, bf16: bool) -> Pass:
     with trace, precision:
         values = [value for value in tree_leaves(call()) if isinstance(value, Tensor)]
         loss = sum((value.sum() for value in values if value.requires_grad), torch.zeros((), device=META))
+        forward = trace.flops
         kept, forward_peak, copies = trace.live, trace.peak, precision.end_forward()
         trace.peak = trace.live
-        if loss.requires_grad:
+        if loss.requires_grad and backward:
             _backward(loss)
     for handle in handles:
         handle.remove()
     flops = trace.flops - trace.recomputed
-    return Pass(flops, trace.recomputed, kept, copies, forward_peak, trace.peak)
+    return Pass(flops, forward, trace.recomputed, kept, copies, forward_peak, trace.peak)
 
 
 def _backward(loss: Tensor) -> None:
@@ -132,7 +142,6 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.flops = self.recomputed = self.live = self.peak = 0
         self.again = 0  # above 0 while what the forward pass did is done once more
-        self._known: set[int] = set()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
@@ -144,33 +153,26 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 done = int(formula(*args, **(kwargs or {}), out_val=out))
                 self.flops += done
                 self.recomputed += done if self.again else 0
-            given = [id(value) for value in args if isinstance(value, Tensor)]  # what is changed in place
-            for value in tree_leaves(out):
-                if isinstance(value, Tensor) and id(value) not in given:
-                    self._add(value)
+            if _is_fresh(func):  # views and changes in place make no storage
+                for value in tree_leaves(out):
+                    if isinstance(value, Tensor):
+                        self._add(value)
         return out
 
     def _add(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()  # noqa: SLF001
-        if key in self._known:
-            return
-        self._known.add(key)
+        size = storage.nbytes()
         self.live += size
         self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._remove, key, size)
+        weakref.finalize(storage, self._remove, size)
 
-    def _remove(self, key: int, size: int) -> None:
-        self._known.discard(key)
+    def _remove(self, size: int) -> None:
         self.live -= size
 
 
 def _shaped(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
     """What an operation returns. Layers repeat, so the shapes of most results are known from the one before."""
-    if func not in _FRESH:
-        schema = func._schema  # noqa: SLF001
-        _FRESH[func] = all(each.alias_info is None for each in (*schema.arguments, *schema.returns))
-    if not _FRESH[func]:  # a view, or a change in place
+    if not _is_fresh(func):
         return func(*args, **kwargs)
     try:
         key = (func, _signature(args), _signature(tuple(kwargs.items())))
@@ -179,14 +181,21 @@ def _shaped(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         return func(*args, **kwargs)
     if known is None:
         out = func(*args, **kwargs)
-        _RESULTS[key] = (
-            _signature(out if isinstance(out, tuple | list) else (out,)),
-            isinstance(out, tuple | list),
-        )
+        several = isinstance(out, tuple | list)
+        if all(value.is_meta for value in tree_leaves(out) if isinstance(value, Tensor)):
+            _RESULTS[key] = _signature(out if several else (out,)), several
         return out
     parts, several = known
     made = tuple(_made(part) for part in parts)
     return made if several else made[0]
+
+
+def _is_fresh(func: Any) -> bool:
+    """Whether the results of an operation share no memory with its arguments."""
+    if func not in _FRESH:
+        schema = func._schema  # noqa: SLF001
+        _FRESH[func] = all(each.alias_info is None for each in (*schema.arguments, *schema.returns))
+    return _FRESH[func]
 
 
 def _signature(values: Any) -> tuple[Any, ...]:
@@ -208,7 +217,7 @@ def _made(part: Any) -> Any:
     return torch.empty_strided(shape, stride, dtype=dtype, device=device)
 
 
-_FRESH: dict[Any, bool] = {}  # operation -> its results share no memory with its arguments
+_FRESH: dict[Any, bool] = {}
 _RESULTS: dict[Any, tuple[tuple[Any, ...], bool]] = {}
 
 

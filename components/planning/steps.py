@@ -54,13 +54,14 @@ def _step_of(config: str, sample: Sample, how: How) -> Pass:
     keys = json.loads(config)
     depth, patterns = keys["depth"], keys.get("pattern")
     period = len(patterns) if isinstance(patterns, Sequence) else 1  # several patterns take turns
-    if not isinstance(depth, int) or depth % period or depth <= 2 * period:
+    if not isinstance(depth, int) or depth % period or depth <= 2 * period or how.temporal_only:
         return _run(keys, sample, how)
-    one, two = (_run({**keys, "depth": times * period}, sample, how) for times in (1, 2))
+    one = _run({**keys, "depth": period}, sample, how)
+    two = _run({**keys, "depth": 2 * period}, sample, how, backward=False)
     return extended(one, two, depth / period)
 
 
-def _run(config: Config, sample: Sample, how: How) -> Pass:
+def _run(config: Config, sample: Sample, how: How, *, backward: bool = True) -> Pass:
     model = build(config)
     if how.temporal_only:
         model.requires_grad_(False)
@@ -69,7 +70,7 @@ def _run(config: Config, sample: Sample, how: How) -> Pass:
     if how.recompute:
         model.enable_gradient_checkpointing()
     given = arguments(model, sample)
-    return run_pass(model, lambda: model(**given), bf16=how.bf16)
+    return run_pass(model, lambda: model(**given), bf16=how.bf16, backward=backward)
 
 
 def arguments(model: VideoTransformer, sample: Sample) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def plan(
     if as_json:
         write_json(as_json, {**_plain(found.as_dict()), "outcome": [_plain(vars(line)) for line in lines]})
     for part in (_verdicts(found), _stages(found), *_details(found, buckets), *_ends(found)):
-        wide.print(part, highlight=False)
+        wide.print(part, highlight=False, soft_wrap=isinstance(part, str))
         wide.print()
     if outcome:
         wide.print(_outcome(lines))
@@ -216,7 +216,7 @@ def _ends(found: "Plan") -> list[Table | str]:
     mfu = sorted({stage.cluster.mfu for stage in found.stages})
     price = sorted({stage.cluster.price for stage in found.stages})
     assumed = [
-        f"MFU {', '.join(f'{each:g}' for each in mfu)} (--mfu): model FLOPs over the dense peak, recomputation not counted;"
+        f"MFU {', '.join(f'{each:g}' for each in mfu)} (--mfu): model FLOPs over the dense peak, without recomputation;"
         " Open-Sora's authors reached 0.11 with STDiT, wider models 0.2 to 0.35",
         f"{', '.join(f'{each:g}' for each in price)} dollars for a GPU-hour (--price)",
         *found.assumptions,
