@@ -52,6 +52,7 @@ class TrainResult:
     steps_per_second: float  # of this process; not the same twice
     parameters: int  # trained ones
     stall_seconds: float = 0.0  # that training has waited for checkpoints
+    stall_seconds: float = 0.0  # that training has waited for checkpoints
     incidents: tuple[Incident, ...] = ()  # broken steps, whose samples curation is to hear of
     other_averages: Mapping[float, Mapping[str, torch.Tensor]] = field(
         default_factory=dict
@@ -290,6 +291,7 @@ class _Run:
             first, last = self.curve.rows[0], self.curve.rows[-1]
         return TrainResult(
             *(self.step, self.resumed_at, first, last, self.clock.rate(), self.parameters),
+            stall_seconds=self.checkpoints.stall_seconds,
             stall_seconds=self.checkpoints.stall_seconds,
             incidents=tuple(self.guard.incidents),
             other_averages=averages,

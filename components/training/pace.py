@@ -28,17 +28,17 @@ class Speed:
     @property
     def mfu(self) -> float | None:
         """Share of the device's peak; None where that is not known, or the FLOPs are not."""
-        return self.flops / self.pace.step_seconds / self.peak if self.peak and self.flops else None
+        return self.flops / self.pace.step_seconds / self.peak if self.peak and self.flops > 0 else None
 
     def text(self) -> str:
         """For the log: what is not known is left out."""
         seconds = self.pace.step_seconds
         parts = [f"{1 / seconds:.1f} steps/s", f"data {100 * self.pace.wait_seconds / seconds:.0f}%"]
-        if self.flops:
+        if self.flops > 0:  # and not unknown
             parts.append(f"{self.flops / seconds / TERA:.3g} TFLOP/s")
         if self.mfu is not None:
             parts.append(f"{100 * self.mfu:.0f}% MFU")
-        if self.tokens:
+        if self.tokens > 0:
             parts.append(f"{self.tokens / seconds / THOUSAND:.3g}k tokens/s")
         return "  ".join([*parts, f"{memory_gb():.1f} GB"])
 
@@ -50,9 +50,9 @@ class Speed:
             "data/wait_sec": self.pace.wait_seconds,
             "perf/memory_gb": memory_gb(),
         }
-        if self.flops:
+        if self.flops > 0:  # and not unknown
             found["perf/tflops"] = self.flops / seconds / TERA
-        if self.tokens:
+        if self.tokens > 0:
             found["perf/tokens_per_sec"] = self.tokens / seconds
         return found if self.mfu is None else {**found, "perf/mfu": self.mfu}
 

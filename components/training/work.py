@@ -1,13 +1,17 @@
 """How much arithmetic a run does: FLOPs and tokens of each forward pass, counted once for each shape of its inputs.
 
+A count takes about as long as a step of a small model, so it waits until it is a small share of the run so far.
+
 The count is the planner's (`components.planning.flops`), so MFU has one definition before and after a run: model FLOPs,
 without what activation checkpointing repeats, over the dense peak of the device.
 """
 
 import logging
+import math
 import re
 import resource
 import sys
+import time
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,11 +25,14 @@ from components.planning.flops import count_flops, meta_twin, on_meta
 from components.training.parts import blocks_of
 
 log = logging.getLogger(__name__)
+SHARE = 0.01  # of a run that counting may take
+FIRST_SECONDS = 0.5  # what the first count is taken to need
+UNKNOWN = math.nan
 
 
 @dataclass(frozen=True)
 class Work:
-    """Of one forward pass (with its backward pass), or of several."""
+    """Of one forward pass (with its backward pass), or of several; `UNKNOWN` where one was not counted."""
 
     flops: float = 0.0
     tokens: float = 0.0  # that enter the first transformer block
@@ -42,6 +49,7 @@ class WorkMeter:
         self._first = next(iter(blocks_of(self._twin)), None)
         self._known: dict[Hashable, Work] = {}
         self._able = True
+        self._began, self._spent, self._longest = time.perf_counter(), 0.0, FIRST_SECONDS
         self.total = Work()
         self._hook = module.register_forward_pre_hook(self._note, with_kwargs=True)
 
@@ -60,9 +68,15 @@ class WorkMeter:
         leaves = tree_leaves((arguments, named))
         shapes = tuple(tuple(leaf.shape) if isinstance(leaf, Tensor) else leaf is None for leaf in leaves)
         key = (shapes, torch.is_grad_enabled())
-        if key not in self._known:
+        if key not in self._known and self._may_count():
+            started = time.perf_counter()
             self._known[key] = self._count(arguments, named)
-        self.total += self._known[key]
+            took = time.perf_counter() - started
+            self._spent, self._longest = self._spent + took, max(self._longest, took)
+        self.total += self._known.get(key, Work(UNKNOWN, UNKNOWN))
+
+    def _may_count(self) -> bool:
+        return self._spent + self._longest <= SHARE * (time.perf_counter() - self._began)
 
     def _count(self, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Work:
         """Run the twin, which draws no number that the run would have drawn."""
@@ -79,7 +93,7 @@ class WorkMeter:
         except Exception as error:  # noqa: BLE001  # a figure of the log must not end a run
             log.info("the FLOPs of a step cannot be counted here: %s", str(error).splitlines()[:1])
             self._able = False
-            return Work()
+            return Work(UNKNOWN, UNKNOWN)
         finally:
             if noted is not None:
                 noted.remove()

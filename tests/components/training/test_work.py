@@ -1,13 +1,22 @@
 """FLOPs and tokens of a step against hand counts; peaks by the names that drivers give."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
+from components.training import work as work_module
 from components.training.pace import Pace, Speed
 from components.training.work import WorkMeter, peak_of
 from tests.tiny_parts import tiny_transformer
 from tests.tiny_training import Regression, loop_config, run_tiny
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch):
+    """Count without waiting until it costs little."""
+    monkeypatch.setattr(work_module, "SHARE", 1e9)
 
 
 def test_flops_of_a_step_are_those_of_its_matrix_products():
@@ -69,6 +78,19 @@ def test_the_log_line_names_speed_arithmetic_data_and_memory(tmp_path, caplog):
     line = next(message for message in caplog.messages if message.startswith("step 4/12"))
     for unit in ("steps/s", "data ", "TFLOP/s", " GB", "eta "):
         assert unit in line
+
+
+def test_counting_waits_until_it_is_a_small_share_of_the_run(monkeypatch):
+    monkeypatch.setattr(work_module, "SHARE", 1e-9)
+    module = nn.Linear(6, 16)
+    meter = WorkMeter(module)
+    module(torch.randn(4, 6)).sum().backward()
+    work = meter.take()
+    assert math.isnan(work.flops)
+    line = Speed(Pace(1.0, 0.0), work.flops, work.tokens, peak=1e12)
+    assert "FLOP" not in line.text()
+    assert line.mfu is None
+    assert not {"perf/tflops", "perf/mfu", "perf/tokens_per_sec"} & line.metrics().keys()
 
 
 def test_mfu_is_model_flops_over_the_peak():
