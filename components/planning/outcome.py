@@ -16,8 +16,12 @@ from components.report import Report
 from components.stage import Stage
 from components.training.checkpoint_files import STATE
 
-STEP_SECONDS = "perf/step_time_sec"
-MEMORY = "perf/gpu_memory_gb"
+STEP_SECONDS, TFLOPS, MFU, MEMORY = (
+    "perf/step_time_sec",
+    "perf/tflops",
+    "perf/mfu",
+    "perf/memory_gb",
+)  # in MLflow
 
 
 @dataclass(frozen=True)
@@ -54,11 +58,14 @@ def _training(plan: StagePlan, report: Path, metrics: Mapping[str, float]) -> It
             if name in told:
                 yield Line(plan.name, name, predicted, told[name])
     if seconds := metrics.get(STEP_SECONDS):
-        each = plan.step_flops / plan.cluster.count
         yield Line(plan.name, "seconds a step", plan.step_seconds, seconds)
-        yield Line(plan.name, "TFLOP/s of a GPU", each / plan.step_seconds / 1e12, each / seconds / 1e12)
-    if memory := metrics.get(MEMORY):
-        yield Line(plan.name, "GB of GPU memory", plan.fullest.memory.total / 1e9, memory)
+        if rate := metrics.get(TFLOPS):
+            each = plan.step_flops / plan.cluster.count / 1e12
+            yield Line(plan.name, "TFLOP of a GPU's step", each, rate * seconds)
+            yield Line(plan.name, "TFLOP/s of a GPU", each / plan.step_seconds, rate)
+    if share := metrics.get(MFU):  # known on GPUs alone; elsewhere memory is that of the whole process
+        yield Line(plan.name, "MFU", plan.cluster.mfu, share)
+        yield Line(plan.name, "GB of GPU memory", plan.fullest.memory.total / 1e9, metrics.get(MEMORY, 0.0))
 
 
 def _checkpoint(plan: StagePlan, root: Path) -> Iterator[Line]:
