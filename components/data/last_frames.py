@@ -29,6 +29,6 @@ def _seconds(path: Path) -> float:
     """Length of a file; 0 for a picture."""
     try:
         with av.open(str(path)) as container:
-            return (container.duration or 0) / av.time_base
+            return float(container.duration or 0) / av.time_base
     except av.error.FFmpegError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None

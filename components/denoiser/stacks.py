@@ -21,8 +21,8 @@ def stacked(fed: Fed, frames: int) -> Fed:
     low = told.low_resolution
     conditions = replace(
         told,
-        text=told.text.unflatten(0, (-1, frames)),  # (B, T, L, D)
-        text_mask=told.text_mask.unflatten(0, (-1, frames)),
+        text=told.text.reshape(-1, frames, *told.text.shape[1:]),  # (B, T, L, D)
+        text_mask=told.text_mask.reshape(-1, frames, *told.text_mask.shape[1:]),
         fps=told.fps[::frames],
         size=told.size[::frames],
         images=torch.ones(len(fed.latents) // frames, dtype=torch.bool, device=fed.latents.device),
@@ -48,4 +48,5 @@ def stack_length(batches: LatentBatches, config: BatchesConfig, stage: str) -> i
 
 
 def _stack(latents: Tensor, frames: int) -> Tensor:
-    return latents.squeeze(2).unflatten(0, (-1, frames)).transpose(1, 2)
+    images = latents.squeeze(2)  # (B T, C, H, W)
+    return images.reshape(-1, frames, *images.shape[1:]).transpose(1, 2)

@@ -76,8 +76,22 @@ def train_stage(
     _freeze(model, config)
     program = OBJECTIVES[start.objective](model, Feed(batches, config.caption_dropout), config)
     facts = facts_of(batches, start.objective, _plain(config.times))
-    checks = held_out_checks(config, paths, program.flow) if isinstance(program, FlowProgram) else []
+    checks = _checks(config, paths, model, program)
     return train_program(name, start, Course(program, facts, batches.samples, checks), config, paths)
+
+
+def _checks(
+    config: LatentStageConfig, paths: StagePaths, model: VideoTransformer, program: Program
+) -> list[Check]:
+    """What the stage looks at while it trains: with the flow objective, which sampling needs."""
+    if not isinstance(program, FlowProgram):
+        return []
+    held_out = held_out_checks(config, paths, program.flow)
+    if not config.preview.steps:
+        return held_out
+    from components.previews import preview_checks  # brings in all that generation needs
+
+    return [*held_out, *preview_checks(config, paths, model, program.flow.times)]
 
 
 def train_program(name: str, start: Start, course: Course, config: LoopConfig, paths: StagePaths) -> Report:

@@ -74,7 +74,7 @@ class Cascade:
         """The cascade in a folder. Raises `ValueError` where it is not whole."""
         folder = Path(folder)
         base = TextToVideoPipeline.from_pretrained(folder / BASE, device=device, dtype=dtype)
-        stages = []
+        stages: list[SuperResolution] = []
         while (part := folder / STAGE.format(len(stages) + 1)).is_dir():
             values = json.loads((part / STAGE_FILE).read_text())
             transformer = VideoTransformer.from_pretrained(part / layout.TRANSFORMER)
