@@ -28,13 +28,12 @@ def make_workspace(
     root: Path,
     runtime: dict[str, Any] | None = None,
     *,
-    poisoned: int | None = None,
-    held_out: int = 0,
+    latents: dict[str, Any] | None = None,
     **changes: Any,
 ) -> Path:
     """A workspace in which everything before the stage has been made; `changes` are of the stage's parameters.
 
-    The latents of the clip `poisoned` are not finite; the last `held_out` clips are for validation.
+    `latents` are further arguments of `make_latents`.
     """
     root.mkdir(parents=True, exist_ok=True)
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -49,9 +48,7 @@ def make_workspace(
     }
     (root / "params.yaml").write_text(yaml.safe_dump(raw))
     make_text(root)
-    make_latents(
-        root, "videos", [(1, 16, 16), (5, 16, 16), (5, 16, 24)], poisoned=poisoned, held_out=held_out
-    )
+    make_latents(root, "videos", [(1, 16, 16), (5, 16, 16), (5, 16, 24)], **(latents or {}))
     params = Params.load(root / "params.yaml")
     paths, config = find(STAGE).paths(root, params), params.section(STAGE.replace("@", "."))
     model, coverage = grow(tiny_transformer(), out_channels=4)

@@ -31,6 +31,8 @@ HOUSE = {
     "components/data/store.py",
     "components/errors.py",
     "components/params.py",
+    "components/previews.py",
+    "components/process_tree.py",
     "components/planning/devices.py",
     "components/planning/flops.py",
     "components/progress.py",

@@ -43,10 +43,12 @@ def make_latents(
     weights: str = "a",
     poisoned: int | None = None,
     held_out: int = 0,
+    codec: dict[str, Any] | None = None,
 ) -> Path:
     """The manifest of `name`, with `CLIPS` random latents per shape; clip k has caption k modulo 2.
 
     The latents of the clip `poisoned` are not finite; the last `held_out` clips are for validation.
+    `codec` is the contract of a real autoencoder.
     """
     text_folder = root / "artifacts/text_encoder"
     text, mask = TextEncoder.from_pretrained(text_folder).encode(CAPTIONS)
@@ -56,7 +58,7 @@ def make_latents(
     table = TextTable(EncoderRecord.read(text_folder).digest, 32, text.shape[1], shards)
     families = tuple(_family(root, folder, shape, channels, (poisoned, held_out)) for shape in shapes)
     manifest = root / f"artifacts/latents/{name}.json"
-    LatentManifest(contract(channels, weights), table, 8, families, {}).write(manifest)
+    LatentManifest(codec or contract(channels, weights), table, 8, families, {}).write(manifest)
     return manifest
 
 

@@ -12,6 +12,7 @@ from components.data.clips import read_clips
 from components.data.frame_batches import FrameBatches
 from components.report import Report
 from components.runtime import launch
+from components.training import processes
 from components.training.averages import each_average
 from components.training.checkpoint import fingerprint_of, remove_checkpoints
 from components.training.config import LoopConfig
@@ -38,6 +39,7 @@ class StageClips:
         """
         clips = read_clips(paths.input("clips"), root=paths.root, videos=paths.input("videos"))
         training = FrameBatches([clip for clip in clips if clip.split == "train"], data, seed)
+        processes.require_samples(len(training.clips), str(paths.input("clips")))
         validation = [clip for clip in clips if clip.split == "validation"]
         if not validation:
             return cls(training, training, ["no validation clips: PSNR was measured on training clips"])

@@ -20,6 +20,7 @@ from components.denoiser.weights import CONFIG, read_image_model, write_null_cap
 from components.errors import ContractError
 from components.report import Report
 from components.runtime import is_main_process
+from components.training import processes
 from components.training.averages import each_average
 from components.training.checkpoint import fingerprint_of, remove_checkpoints
 from components.training.curves import write_csv
@@ -41,6 +42,7 @@ def run(config: PixArtConfig, paths: StagePaths) -> Report:
     null_caption = TextEncoder.from_pretrained(paths.input("text")).encode([""])[0][0]
     if config.weights is not None:
         return _import(Path(config.weights), null_caption, facts, paths)
+    processes.require_samples(batches.samples, str(paths.input("latents")))
     denoiser = PixArtDenoiser(_new_model(config, batches), null_caption)
     program = EpsilonProgram(denoiser, Feed(batches, config.caption_dropout))
     result = train(program, config, paths, fingerprint=fingerprint_of(config, paths), title="pixart")

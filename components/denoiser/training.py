@@ -16,6 +16,7 @@ from components.denoiser.programs import Feed, FlowProgram
 from components.errors import ContractError
 from components.report import Report
 from components.runtime import is_main_process
+from components.training import processes
 from components.training.averages import each_average
 from components.training.checkpoint import fingerprint_of, remove_checkpoints
 from components.training.config import LoopConfig
@@ -96,6 +97,7 @@ def _checks(
 
 def train_program(name: str, start: Start, course: Course, config: LoopConfig, paths: StagePaths) -> Report:
     """Train the model of `start` and write its averaged weights with coverage and facts."""
+    processes.require_samples(course.samples, str(paths.input("latents")))
     log.info("%s: weights\n%s", name, start.coverage.text())
     start.model.train()
     identity = fingerprint_of(config, paths)

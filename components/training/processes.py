@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from components import runtime
+from components.errors import UserError
 
 Value = TypeVar("Value")
 
@@ -59,6 +60,15 @@ def mean(values: Sequence[float]) -> list[float]:
 def rank() -> int:
     """Of this process, from 0."""
     return runtime.launch().rank
+
+
+def require_samples(samples: int, what: str) -> None:
+    """Raises `UserError` before the first step where there are more processes than samples."""
+    if samples < size():
+        raise UserError(
+            f"{what} has {samples} samples and would be trained on by {size()} processes: some would only repeat what"
+            f" others see. Start at most {samples} processes (runtime.launch), or add clips"
+        )
 
 
 def size() -> int:

@@ -6,7 +6,7 @@ from tests.stage_workspace import STAGE, make_workspace
 
 
 def test_a_clip_with_latents_that_are_not_finite_is_named_alone_and_does_no_harm(tmp_path):
-    root = make_workspace(tmp_path, poisoned=4, steps=12, checkpoint_steps=5)
+    root = make_workspace(tmp_path, latents={"poisoned": 4}, steps=12, checkpoint_steps=5)
     report = execute(STAGE, root)
     assert [row["clip"] for row in report.quarantine] == [f"{4:016x}"]
     assert "not finite" in report.quarantine[0]["reason"]

@@ -62,7 +62,7 @@ def test_the_loss_is_that_of_the_definition(tmp_path):
 
 @pytest.mark.parametrize("zero_stage", [0, 1, 3])
 def test_looking_changes_nothing_and_sees_the_averaged_weights(tmp_path, zero_stage, caplog):
-    common = {"steps": 12, "checkpoint_steps": 4, "zero_stage": zero_stage, "held_out": 2}
+    common = {"steps": 12, "checkpoint_steps": 4, "zero_stage": zero_stage, "latents": {"held_out": 2}}
     blind = make_workspace(tmp_path / "blind", **common)
     seeing = make_workspace(tmp_path / "seeing", **common, validation={"steps": 4, "samples": 2, "times": 2})
     execute(STAGE, blind)
