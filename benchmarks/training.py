@@ -171,7 +171,7 @@ def compare_loops(rounds: int, *, quick: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         program = make_program(root, width=32 if quick else 64)
-        steps = 12 if quick else 40
+        steps = 12 if quick else 24
         config = LoopConfig(
             steps=steps, seed=1, optimizer=SETTINGS, precision="fp32", checkpoint_steps=steps // 2
         )

@@ -64,7 +64,7 @@ class Recorded(Regression):
         line = {"position": position, "ids": ids, "loss": loss.item()}
         with self.record.open("a") as stream:
             stream.write(json.dumps(line) + "\n")
-        return StepResult(loss, result.metrics, ids)
+        return StepResult(loss, result.metrics, ids, epoch=self.schedule.epoch_of(position))
 
 
 def start(root: Path, jobs: Sequence[Job]) -> list[int]:

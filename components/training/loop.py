@@ -52,7 +52,6 @@ class TrainResult:
     steps_per_second: float  # of this process; not the same twice
     parameters: int  # trained ones
     stall_seconds: float = 0.0  # that training has waited for checkpoints
-    stall_seconds: float = 0.0  # that training has waited for checkpoints
     incidents: tuple[Incident, ...] = ()  # broken steps, whose samples curation is to hear of
     other_averages: Mapping[float, Mapping[str, torch.Tensor]] = field(
         default_factory=dict
@@ -199,6 +198,7 @@ class _Run:
             return values["loss"]
         self.ema.update(self.engine.weights(), self.step)
         self.step += 1
+        self.epoch = results[-1].epoch
         self.window.add({**values, "grad_norm": norm})
         self.clock.add(time.perf_counter() - started, sum(result.wait_seconds for result in results))
         if self.step % self.config.log_steps == 0 or self.step == self.config.steps:
@@ -223,6 +223,7 @@ class _Run:
     def _take_up(self, at: Progress) -> None:
         """Stand where a checkpoint was written."""
         self.step = at.step
+        self.epoch = at.epoch
         self.window = Window(at.window)
         self.guard.take_up(at.sentinel)
 
@@ -267,7 +268,7 @@ class _Run:
             self.score if any(check.scores for check in self.checks) else (rows[-1].loss if rows else None)
         )
         state = self.guard.state()
-        here = Progress(self.step, self.window.state(), rows=len(rows), score=score, sentinel=state)
+        here = Progress(self.step, self.window.state(), len(rows), self.epoch, score, state)
         self.checkpoints.save(self.engine, self.ema, here)
 
     def _leave(self, request: StopRequest) -> None:
@@ -291,7 +292,6 @@ class _Run:
             first, last = self.curve.rows[0], self.curve.rows[-1]
         return TrainResult(
             *(self.step, self.resumed_at, first, last, self.clock.rate(), self.parameters),
-            stall_seconds=self.checkpoints.stall_seconds,
             stall_seconds=self.checkpoints.stall_seconds,
             incidents=tuple(self.guard.incidents),
             other_averages=averages,

@@ -23,6 +23,7 @@ class StepResult:
     clip_ids: Sequence[str] = ()  # named when the step is broken
     sample_losses: Tensor | None = None  # (B,), of the clips in their order: tells which of them broke it
     wait_seconds: float = 0.0  # spent on reading data
+    epoch: int | None = None  # of the data, where they are counted
 
 
 class Program(Protocol):

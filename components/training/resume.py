@@ -117,7 +117,7 @@ def settled(config: LoopConfig, chosen: Path | None, *, readers: int) -> LoopCon
     """
     if chosen is None:
         return config
-    batches: int = read_state(chosen)["step_batches"]
+    batches = int(read_state(chosen)["step_batches"])
     if batches % readers:
         fitting = ", ".join(str(count) for count in range(1, batches + 1) if batches % count == 0)
         raise UserError(

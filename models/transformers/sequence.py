@@ -7,7 +7,7 @@ compute the loss of the same batch; gradients are scaled so that their mean over
 B batch, T H W token grid, K head width.
 """
 
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -63,7 +63,7 @@ class DividedSequence:
         return x.chunk(self.size, dim=self.axis)[self.rank]
 
     def unite(self, x: Tensor) -> Tensor:
-        whole: Tensor = _Unite.apply(x, self.axis, self)
+        whole: Tensor = cast(Any, _Unite).apply(x, self.axis, self)
         return whole
 
     def gather_tokens(self, x: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class DividedSequence:
         return self._exchange(x, self.axis, HEADS % x.dim())
 
     def _exchange(self, x: Tensor, divided: int, gathered: int) -> Tensor:
-        out: Tensor = _Exchange.apply(x, divided, gathered, self)
+        out: Tensor = cast(Any, _Exchange).apply(x, divided, gathered, self)
         return out
 
 

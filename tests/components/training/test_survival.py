@@ -90,7 +90,12 @@ def test_on_other_processes_and_zero_stages_a_run_goes_on_as_before(moved, numbe
     assert losses_by_step(elsewhere, 2) == pytest.approx(expected, rel=0, abs=1e-5)
     torch.testing.assert_close(weights(elsewhere), weights(straight), rtol=0, atol=1e-5)
     (final,) = loop_paths(elsewhere).checkpoints.glob("step-000016")
-    assert read_state(final)["world_size"] == MOVES[number][1][0]
+    state = read_state(final)
+    assert state["world_size"] == MOVES[number][1][0]
+    assert (state["position"], state["epoch"]) == (
+        32,
+        2,
+    )  # an epoch is 9 batches of one bucket and 5 of the other
     assert records(elsewhere) != records(straight)
 
 
