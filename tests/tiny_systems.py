@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from components.artifacts import StagePaths
+from components.artifacts import StagePaths, read_json
 from components.data.latents import Family, LatentManifest, TextTable, describe_shard, write_shard
+from components.denoiser import causal, shifted_windows, walt
 from components.params import Params
 from models.text import EncoderRecord, TextEncoder
+from models.transformers.video_transformer import VideoTransformer
+from tests.tiny_latents import contract
 from tests.tiny_parts import CAPTIONS, tiny_text
 
 ROOT = Path(__file__).parents[1]
@@ -87,3 +90,62 @@ def losses(paths: StagePaths) -> list[float]:
     """The loss column of a stage's curve."""
     lines = paths.output("curve").read_text().splitlines()[1:]
     return [float(line.split(",")[1]) for line in lines]
+
+
+CHANNELS = 8
+KINDS = [
+    ("16px", (1, 16, 16), (CHANNELS, 1, 4, 4)),
+    ("16px", (9, 16, 16), (CHANNELS, 5, 4, 4)),
+    ("20px", (1, 16, 24), (CHANNELS, 1, 4, 6)),
+    ("20px", (9, 16, 24), (CHANNELS, 5, 4, 6)),
+    ("32px", (9, 32, 32), (CHANNELS, 5, 8, 8)),
+    ("39px", (1, 32, 48), (CHANNELS, 1, 8, 12)),
+    ("39px", (9, 32, 48), (CHANNELS, 5, 8, 12)),
+]
+STEPS, LEARNING_RATE = 40, 4e-3
+STAGES = {
+    "hdvila@stage1": shifted_windows,
+    "hdvila@stage2": shifted_windows,
+    "walt@base": walt,
+    "walt@wide": walt,
+    "walt@super_resolution_1": walt,
+    "causal@stage1": causal,
+    "causal@stage2": causal,
+}
+
+
+class Workspace:
+    """Latents at several sizes, and a text encoder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.latents = make_system_latents(root, KINDS, contract(CHANNELS))
+
+    def run(
+        self, stage: str, buckets: dict[str, Any], initial: StagePaths | None = None, **changes: Any
+    ) -> StagePaths:
+        """Train a stage of the small recipe, shortened, on these buckets."""
+        system, name = stage.split("@")
+        start = initial.output("transformer") if initial else None
+        paths = stage_paths(self.root, stage, self.latents, start)
+        batches = {"buckets": buckets, "seed": 1, "small_bucket": "repeat"}
+        optimizer = {"lr": LEARNING_RATE, "warmup_steps": 5}
+        config = small_stage(
+            system, name, batches=batches, **{"steps": STEPS, "optimizer": optimizer, **changes}
+        )
+        STAGES[stage].run(config, paths)
+        return paths
+
+
+def fell(paths: StagePaths) -> float:
+    """The mean loss of the first ten steps over that of the last ten."""
+    rows = losses(paths)
+    return rows[0] / rows[-1]
+
+
+def assert_taken_over(paths: StagePaths) -> None:
+    """Every tensor was loaded and nothing was left out."""
+    folder = paths.output("transformer")
+    coverage = read_json(folder / "coverage.json")
+    assert set(coverage["loaded"]) == set(VideoTransformer.from_pretrained(folder).state_dict())
+    assert not coverage["dropped"]
