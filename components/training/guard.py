@@ -102,7 +102,7 @@ class Guard:
         near = [
             one for one in self._active() if one.counts and place - max(one.left_out) <= self.config.window
         ]
-        return self.config.skip_steps * 2 ** min(len(near), 16)
+        return self.config.skip_steps << min(len(near), 16)
 
     def _target(self, step: int, place: int, *, reach: int) -> tuple[Path | None, int, int]:
         """(checkpoint or None, its step, first set of batches to leave out)."""

@@ -6,6 +6,7 @@ registry/quarantine.jsonl, which the filter reads.
 """
 
 import json
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -45,9 +46,17 @@ class Incident:
         back_to: int,
         counts: bool,
     ) -> "Incident":
-        numbers = (measured.loss, measured.norm, finding.usual_loss, finding.usual_norm)
         return cls(
-            step, finding.reason, *map(_finite, numbers), tuple(clips), tuple(left_out), back_to, counts
+            step,
+            finding.reason,
+            loss=_finite(measured.loss),
+            grad_norm=_finite(measured.norm),
+            usual_loss=finding.usual_loss,
+            usual_norm=finding.usual_norm,
+            clips=tuple(clips),
+            left_out=tuple(left_out),
+            back_to=back_to,
+            counts=counts,
         )
 
     def text(self) -> str:
@@ -108,8 +117,8 @@ def _row(line: str) -> dict[str, Any] | None:
     return row
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and abs(value) < float("inf") else None
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _said(value: float | None) -> str:

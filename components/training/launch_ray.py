@@ -4,11 +4,13 @@ An actor runs the rank as a process of its own, the same as torchrun's, so that 
 must be at the same path on all nodes. Started anew from `launch`, a group that lost a rank or a node gets new places.
 """
 
+import logging
 import socket
 import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,10 @@ class Rank:
 
     def place(self) -> tuple[str, int]:
         """(address of this node, a port that is free on it)."""
-        import ray
-
+        ray = _ray()
         with socket.socket() as probe:
             probe.bind(("", 0))
-            return ray.util.get_node_ip_address(), int(probe.getsockname()[1])
+            return str(ray.util.get_node_ip_address()), int(probe.getsockname()[1])
 
     def run(self, command: list[str], environment: dict[str, str], folder: str) -> int:
         """Run the rank to its end; its exit status."""
@@ -52,10 +53,14 @@ class Rank:
             end_tree(self.process.pid)
 
 
+def _ray() -> Any:
+    """Ray, whose annotations leave out what it adds to classes."""
+    return import_module("ray")
+
+
 def start_on_ray(job: Job, attempt: int) -> "RayRanks":
     """Place and start all ranks. Raises `UserError` where the cluster has no room for them."""
-    import ray
-
+    ray = _ray()
     _connect(job)
     count = _count(job)
     group = _placed(job, count)
@@ -82,13 +87,12 @@ def start_on_ray(job: Job, attempt: int) -> "RayRanks":
 
 def _connect(job: Job) -> None:
     """Join the cluster, or start one in this process's machine."""
-    import ray
-
+    ray = _ray()
     if ray.is_initialized():
         return
     address = job.launch.address
     here: dict[str, Any] = {} if address else {"num_cpus": max(_count(job), 1), "include_dashboard": False}
-    ray.init(address=address or "local", logging_level="warning", log_to_driver=True, **here)
+    ray.init(address=address or "local", logging_level=logging.WARNING, log_to_driver=True, **here)
 
 
 def _count(job: Job) -> int:
@@ -103,18 +107,15 @@ def _count(job: Job) -> int:
 
 def _needs() -> dict[str, float]:
     """What each rank takes: a GPU where the cluster has some."""
-    import ray
-
+    ray = _ray()
     return {"num_cpus": 1, "num_gpus": 1 if ray.cluster_resources().get("GPU") else 0}
 
 
 def _placed(job: Job, count: int) -> Any:
-    import ray
-    from ray.util.placement_group import placement_group
-
+    ray = _ray()
     needs = _needs()
     bundle = {"CPU": needs["num_cpus"], **({"GPU": needs["num_gpus"]} if needs["num_gpus"] else {})}
-    group = placement_group([bundle] * count, strategy="PACK")
+    group = ray.util.placement_group([bundle] * count, strategy="PACK")
     if not group.wait(PLACE_SECONDS):
         raise UserError(
             f"{job.stage}: the Ray cluster has no room for {count} processes with {bundle} each; it has"
@@ -142,8 +143,7 @@ class RayRanks:
 
     def poll(self) -> int | None:
         """As soon as one rank is lost, its status; the others would wait for it."""
-        import ray
-
+        ray = _ray()
         done, running = ray.wait(self.calls, num_returns=len(self.calls), timeout=0)
         for call in done:
             if (status := _status(call)) != 0:
@@ -156,20 +156,17 @@ class RayRanks:
 
     def close(self) -> None:
         """End the ranks, and give their places back."""
-        import ray
-        from ray.util.placement_group import remove_placement_group
-
+        ray = _ray()
         ray.wait(
             [actor.end.remote() for actor in self.actors], num_returns=len(self.actors), timeout=TIDY_SECONDS
         )
         for actor in self.actors:
             ray.kill(actor)
-        remove_placement_group(self.group)
+        ray.util.remove_placement_group(self.group)
 
 
 def _status(call: Any) -> int:
-    import ray
-
+    ray = _ray()
     try:
         return int(ray.get(call))
     except ray.exceptions.RayError:
