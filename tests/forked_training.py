@@ -88,6 +88,30 @@ def records(root: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for path in sorted(root.glob("rank-*.jsonl")) for line in whole_lines(path)]
 
 
+def weights(root: Path) -> dict[str, Any]:
+    """Weights and further averages that a run ended with."""
+    found: dict[str, Any] = torch.load(root / "weights.pt")
+    return found
+
+
+def ids_by_position(root: Path) -> dict[int, list[str]]:
+    """Position -> sample ids; every time a position was trained on, they were the same."""
+    found: dict[int, list[str]] = {}
+    for record in records(root):
+        assert found.setdefault(record["position"], record["ids"]) == record["ids"]
+    return found
+
+
+def losses_by_step(root: Path, step_batches: int) -> list[float]:
+    """Mean loss over the batches of each step."""
+    losses = {record["position"]: record["loss"] for record in records(root)}
+    steps = len(losses) // step_batches
+    return [
+        sum(losses[step * step_batches + batch] for batch in range(step_batches)) / step_batches
+        for step in range(steps)
+    ]
+
+
 def whole_lines(path: Path) -> list[str]:
     """Lines that a kill has not cut."""
     return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]

@@ -41,8 +41,8 @@ def join(*, patience_seconds: float | None = None) -> Any:
             torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
         else:
             torch.distributed.init_process_group(backend, timeout=patience)
-    # DeepSpeed would compile shared-memory collectives that only its inference uses.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    # None of DeepSpeed's operators is used. It would run a compiler to see which it could build, and build one.
+    deepspeed.ops.__compatible_ops__ = {}
     deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
     return deepspeed
 
