@@ -29,6 +29,7 @@ def _seconds(path: Path) -> float:
     """Length of a file; 0 for a picture."""
     try:
         with av.open(str(path)) as container:
-            return float(container.duration or 0) / av.time_base
+            seconds: float = (container.duration or 0) / av.time_base
+            return seconds
     except av.error.FFmpegError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
