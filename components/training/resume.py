@@ -73,7 +73,7 @@ class Choice:
         return folder
 
     def _best_step(self) -> int:
-        scores = {}
+        scores: dict[int, float] = {}
         for folder in self._folders():
             try:
                 state = read_state(folder)
