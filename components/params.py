@@ -3,7 +3,7 @@
 import difflib
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -33,11 +33,13 @@ from components.data.config import (
 )
 from components.data.outcomes import Limits
 from components.denoiser.config import PixArtConfig, TrainConfig
+from components.denoiser.system_config import CausalConfig, HdVilaConfig, WaltConfig
 from components.errors import ParamsError
 from components.evaluation.config import EvaluateConfig, ExtractorConfig
 from components.registry.config import GateConfig
 from components.storage import Place, place_of
 from components.text.config import TextEncoderConfig
+from components.training.config import LaunchConfig
 
 GIGABYTE = 1e9
 # work that is done item by item, in workers
@@ -47,6 +49,17 @@ Pool = Literal["footage", "ingest", "split", "score", "caption", "dedup", "encod
 class EncodeFamilies(Section):
     images: EncodeConfig  # with the 2D autoencoder: what PixArt and the first adaptation steps see
     videos: EncodeConfig  # with the video autoencoder
+
+
+class CandidateConfig(Section):
+    """What is packaged, evaluated and gated: the end of a system's stages. Paths below the workspace.
+
+    The transformer decides which system a run trains; its sections must be there.
+    """
+
+    transformer: str
+    autoencoder: str  # that decodes what the transformer makes
+    latents: str  # that the transformer was trained on
 
 
 class RuntimeConfig(Section):
@@ -73,6 +86,8 @@ class RuntimeConfig(Section):
     cache_gb: PositiveFloat = 20  # that it may hold
     stage_hours: PositiveFloat = 24  # time limit of a stage in the flows
     min_free_gb: PositiveFloat = 3  # disk a run needs before it starts
+    hang_minutes: PositiveFloat = 10  # a training process in which no step ends for so long is ended
+    launch: LaunchConfig = LaunchConfig()  # of the training stages
 
     def limits(self, pool: Pool) -> Limits:
         """Workers of a stage: how many, where, and how long one item may take them."""
@@ -94,7 +109,7 @@ class RuntimeConfig(Section):
 
 
 class Params(Section):
-    """Everything a run is made from."""
+    """Everything a run is made from. The sections of the systems that it does not train may be left out."""
 
     recipe: str
     footage: FootageConfig
@@ -106,11 +121,15 @@ class Params(Section):
     dedup: DedupConfig
     validation: ValidateConfig
     text_encoder: TextEncoderConfig
-    autoencoder: AutoencoderConfig
-    encode: EncodeFamilies
-    pixart: PixArtConfig
-    adapt: AdaptConfig
-    train: TrainConfig
+    autoencoder: AutoencoderConfig | None = None  # this and the next four: Open-Sora 1.2
+    encode: EncodeFamilies | None = None
+    pixart: PixArtConfig | None = None
+    adapt: AdaptConfig | None = None
+    train: TrainConfig | None = None
+    walt: WaltConfig | None = None
+    hdvila: HdVilaConfig | None = None
+    causal: CausalConfig | None = None
+    candidate: CandidateConfig
     extractor: ExtractorConfig
     evaluate: EvaluateConfig
     gate: GateConfig
@@ -133,10 +152,17 @@ class Params(Section):
             raise ParamsError("\n".join(f"{path}: {line}" for line in explain(cls, error))) from None
 
     def section(self, dotted: str) -> Any:
-        """The section at a dotted path, as `train.stage3`."""
+        """The section at a dotted path, as `train.stage3`. Raises `ParamsError` where the recipe leaves it out."""
         node: Any = self
         for key in dotted.split("."):
+            if node is None:
+                break
             node = getattr(node, key)
+        if node is None and dotted.partition(".")[0] in SYSTEM_SECTIONS:
+            raise ParamsError(
+                f"the recipe `{self.recipe}` has no section `{dotted}`: it is of a system that this recipe does not"
+                " train; `reelforge recipes list` names those that do"
+            )
         return node
 
 
@@ -163,13 +189,22 @@ def store_of(root: Path) -> Place:
     return runtime_of(root).store_place(root)
 
 
+SYSTEM_SECTIONS = frozenset(name for name, field in Params.model_fields.items() if not field.is_required())
+
+
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """Names that are valid where `location` points into `model`; empty where it is no section."""
     current: Any = model
     for key in location:
         field = current.model_fields.get(key) if _is_section(current) else None
-        current = field.annotation if field else None
+        current = _section_in(field.annotation) if field else None
     return list(current.model_fields) if _is_section(current) else []
+
+
+def _section_in(annotation: Any) -> Any:
+    """The section of an optional one."""
+    inside = [part for part in get_args(annotation) if part is not type(None)]
+    return inside[0] if len(inside) == 1 else annotation
 
 
 def _is_section(annotation: Any) -> bool:

@@ -42,21 +42,20 @@ def _git(root: Path, *arguments: str) -> str | None:
 
 @dataclass(frozen=True)
 class LockedStage:
-    """One stage of `dvc.lock`: path -> digest, of what it read and of what it wrote."""
+    """One stage of a `dvc.lock`: path -> digest, of what it read and of what it wrote."""
 
     reads: dict[str, str] = field(default_factory=dict)
     writes: dict[str, str] = field(default_factory=dict)
 
 
 def locked_stages(root: Path) -> dict[str, LockedStage]:
-    """The stages of `dvc.lock`; empty where nothing has been run through DVC."""
-    path = root / "dvc.lock"
-    if not path.is_file():
-        return {}
-    stages = (yaml.safe_load(path.read_text()) or {}).get("stages", {})
-    return {
-        name: LockedStage(_digests(entry, "deps"), _digests(entry, "outs")) for name, entry in stages.items()
-    }
+    """The stages of `dvc.lock` and of those under `pipelines/`; empty where nothing has been run through DVC."""
+    found: dict[str, LockedStage] = {}
+    for path in (root / "dvc.lock", *sorted(root.glob("pipelines/*/dvc.lock"))):
+        stages = (yaml.safe_load(path.read_text()) or {}).get("stages", {}) if path.is_file() else {}
+        for name, entry in stages.items():
+            found[name] = LockedStage(_digests(entry, "deps"), _digests(entry, "outs"))
+    return found
 
 
 def _digests(entry: dict[str, Any], kind: str) -> dict[str, str]:

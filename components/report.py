@@ -6,6 +6,7 @@ from pathlib import Path
 from components.artifacts import read_json, write_json
 
 Number = int | float
+OPTIONAL = {"balance", "quarantine"}  # left out where a stage has none
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,7 @@ class Report:
     """Result of a stage. `metrics` are flat numbers; `counts` must balance where a stage drops items.
 
     `reasons` maps a reason code to the number of items that carry it; `notes` are sentences for the reader.
+    `quarantine` names samples that training could not use; `reelforge data quarantine` takes them out of the next data.
     `balance` says for each kind of item what became of all that went in: `{"clips": {"in": 9, "kept": 8, ...}}`.
     """
 
@@ -22,10 +24,11 @@ class Report:
     reasons: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     balance: dict[str, dict[str, int]] = field(default_factory=dict)
+    quarantine: list[dict[str, str]] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
         facts = asdict(self)
-        write_json(path, facts if self.balance else {k: v for k, v in facts.items() if k != "balance"})
+        write_json(path, {name: value for name, value in facts.items() if value or name not in OPTIONAL})
 
     @classmethod
     def read(cls, path: Path) -> "Report":

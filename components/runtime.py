@@ -68,6 +68,67 @@ def launch() -> Launch:
     return Launch(*(int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")))
 
 
+def resume() -> str:
+    """The checkpoint that a training stage goes on from: `REELFORGE_RESUME`, else `latest`."""
+    return os.environ.get("REELFORGE_RESUME") or "latest"
+
+
+def set_resume(checkpoint: str) -> None:
+    """Choose it for this process; see `resume`."""
+    os.environ["REELFORGE_RESUME"] = checkpoint
+
+
+OURS = ("REELFORGE_", "MLFLOW_", "HF_", "NCCL_", "TORCH_")  # variables that ranks on other machines are told
+ATTEMPT = "REELFORGE_ATTEMPT"
+
+
+def attempt() -> int | None:
+    """How often the processes of this stage were started before this time; None where no launcher started them."""
+    number = os.environ.get(ATTEMPT)
+    return int(number) if number else None
+
+
+def rank_environment(attempt: int, **rank: int | str) -> dict[str, str]:
+    """Environment of a process that a launcher starts; `rank` are the variables that torchrun would set."""
+    left = RANK_VARIABLES | (
+        {"REELFORGE_RESUME"} if attempt else set()
+    )  # later ones go on from the last checkpoint
+    inherited = {name: value for name, value in os.environ.items() if name not in left}
+    return {**inherited, ATTEMPT: str(attempt), **{name: str(value) for name, value in rank.items()}}
+
+
+RANK_VARIABLES = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+
+
+def launch_address() -> str | None:
+    """Where the nodes of a job meet, if no parameter says so: `REELFORGE_LAUNCH_ADDRESS`, which a job script sets."""
+    return os.environ.get("REELFORGE_LAUNCH_ADDRESS") or None
+
+
+def was_launched() -> bool:
+    """True in a process that a launcher started as one rank, ours or the user's own torchrun."""
+    return ATTEMPT in os.environ or int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def gpu_count() -> int:
+    """GPUs that this process may use, without loading torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
+
+
+def limit_waiting(seconds: float) -> None:
+    """Have NCCL give up on a rank that does not answer after so long, and say where each rank stood."""
+    limits = {
+        "TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC": str(max(int(seconds), 60)),
+        "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",
+        "TORCH_FR_BUFFER_SIZE": "2000",
+    }
+    for name, value in limits.items():
+        os.environ.setdefault(name, value)
+
+
 def stage_environment(parent_run: str | None) -> dict[str, str]:
     """Environment for a stage's process started by a flow."""
     extra = {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}

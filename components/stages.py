@@ -1,92 +1,45 @@
-"""The stage table: what a stage is called, what it reads and writes, and where its work is done.
+"""The stage table: every stage of every system, in running order.
 
-`dvc.yaml` holds the same facts for DVC, and a test compares the two. A path in braces is a parameter.
+`dvc.yaml` holds the same facts for DVC, those of further systems `pipelines/SYSTEM/dvc.yaml`, and a test compares the
+two. A path in braces is a parameter. Which system a recipe runs follows from the transformer that it packages.
 """
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from importlib import import_module
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
 
-from components.artifacts import StagePaths
-from components.errors import UserError
+from components.errors import ParamsError, UserError
 from components.params import Params
 from components.report import Report
-from components.storage import check_writable, place_of
+from components.runtime import is_main_process
+from components.stage import TEXT, VIDEOS, Stage, clips_of, curve_of
+from components.storage import check_writable
+from components.systems import SYSTEM_STAGES
 
-StageRun = Callable[[Any, StagePaths], Report]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One row. `module` holds `run(config, paths) -> Report`; `section` is its part of `params.yaml`."""
-
-    name: str
-    group: str  # the sub-flow it belongs to
-    module: str
-    section: str
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    outputs: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def report(self) -> str:
-        return f"reports/{self.name}.json"
-
-    def load(self) -> StageRun:
-        return cast(StageRun, import_module(self.module).run)
-
-    def paths(self, root: Path, params: Params) -> StagePaths:
-        cache = params.runtime.block_cache(root)
-        return StagePaths(
-            root=root,
-            inputs={name: place_of(fill(path, params), root, cache) for name, path in self.inputs.items()},
-            outputs={name: root / path for name, path in self.outputs.items()},
-            checkpoints=root / "checkpoints" / self.name,
-        )
-
-
-def fill(path: str, params: Params) -> str:
-    """Replace `{section.key}` by the parameter's value."""
-    return re.sub(r"\{([a-z0-9_.]+)\}", lambda match: str(params.section(match[1])), path)
-
-
-CLIPS = "artifacts/clips"
 AUTOENCODER = "artifacts/autoencoder"
 LATENTS = "artifacts/latents"
 LATENT_PICTURES = "artifacts/latent_pictures"
 ADAPT = "artifacts/adapt"
 TRAIN = "artifacts/train"
-VIDEOS = {"videos": "{ingest.videos}"}
 WEIGHTS = {"weights": "weights/curation"}
+OPEN_SORA = "open_sora"
 TAKEDOWNS = {"takedowns": "registry/takedowns.jsonl"}
-
-
-def _clips(stage: str) -> dict[str, str]:
-    return {"clips": f"{CLIPS}/{stage}.json"}
 
 
 def _data(
     name: str, module: str, reads: str, more: Mapping[str, str] | None = None, section: str = ""
 ) -> Stage:
     """A data stage: clip table in, clip table out."""
-    inputs = {**_clips(reads), **(more or {})}
-    return Stage(name, "data", f"components.data.{module}", section or name, inputs, _clips(name))
-
-
-def _curve(stage: str) -> dict[str, str]:
-    """Where a training stage writes its curves, for `dvc plots`."""
-    return {"curve": f"curves/{stage}.csv"}
+    inputs = {**clips_of(reads), **(more or {})}
+    return Stage(name, "data", f"components.data.{module}", section or name, inputs, clips_of(name))
 
 
 def _autoencoder(name: str, module: str, previous: str | None) -> Stage:
-    inputs = {**_clips("dedup"), **VIDEOS}
+    inputs = {**clips_of("dedup"), **VIDEOS}
     if previous:
         inputs["autoencoder"] = f"{AUTOENCODER}/{previous}"
     else:
         inputs["validation"] = "artifacts/validate/result.json"
-    outputs = {"autoencoder": f"{AUTOENCODER}/{name}", **_curve(f"autoencoder@{name}")}
+    outputs = {"autoencoder": f"{AUTOENCODER}/{name}", **curve_of(f"autoencoder@{name}")}
     return Stage(
         f"autoencoder@{name}",
         "autoencoder",
@@ -94,27 +47,35 @@ def _autoencoder(name: str, module: str, previous: str | None) -> Stage:
         f"autoencoder.{name}",
         inputs,
         outputs,
+        OPEN_SORA,
     )
 
 
 def _encode(family: str, autoencoder: str) -> Stage:
     inputs = {
-        **_clips("dedup"),
+        **clips_of("dedup"),
         **VIDEOS,
         "autoencoder": f"{AUTOENCODER}/{autoencoder}",
-        "text": "artifacts/text_encoder",
+        **TEXT,
     }
     outputs = {"latents": f"{LATENTS}/{family}.json", "pictures": f"{LATENT_PICTURES}/{family}"}
     return Stage(
-        f"encode@{family}", "autoencoder", "components.data.encode", f"encode.{family}", inputs, outputs
+        f"encode@{family}",
+        "autoencoder",
+        "components.data.encode",
+        f"encode.{family}",
+        inputs,
+        outputs,
+        OPEN_SORA,
     )
 
 
 def _flow_stage(
     name: str, group: str, module: str, section: str, latents: str, initial: str, output: str
 ) -> Stage:
-    inputs = {"latents": f"{LATENTS}/{latents}.json", "text": "artifacts/text_encoder", "initial": initial}
-    return Stage(name, group, module, section, inputs, {"transformer": output, **_curve(name)})
+    inputs = {"latents": f"{LATENTS}/{latents}.json", **TEXT, "initial": initial}
+    outputs = {"transformer": output, **curve_of(name)}
+    return Stage(name, group, module, section, inputs, outputs, OPEN_SORA)
 
 
 # step -> (latents it trains on, folder it starts from)
@@ -136,10 +97,10 @@ TRAIN_STAGES = {
 
 _ROWS = (
     Stage("footage", "data", "components.data.footage", "footage", {}, {"videos": "data/footage"}),
-    Stage("ingest", "data", "components.data.ingest", "ingest", {**VIDEOS, **TAKEDOWNS}, _clips("ingest")),
+    Stage("ingest", "data", "components.data.ingest", "ingest", {**VIDEOS, **TAKEDOWNS}, clips_of("ingest")),
     _data("split", "split", "ingest", {**VIDEOS, **WEIGHTS}),
     _data("score", "score", "split", {**VIDEOS, **WEIGHTS}),
-    _data("filter", "filter", "score", TAKEDOWNS),
+    _data("filter", "filter", "score", {**TAKEDOWNS, "quarantine": "registry/quarantine.jsonl"}),
     _data("caption", "caption", "filter", {"captions": "{caption.source}", **VIDEOS, **WEIGHTS}),
     _data("dedup", "dedup", "caption", VIDEOS),
     Stage(
@@ -147,7 +108,7 @@ _ROWS = (
         "data",
         "components.data.validate",
         "validation",
-        {**_clips("dedup"), "previous": "{validation.previous}"},
+        {**clips_of("dedup"), "previous": "{validation.previous}"},
         {
             "result": "artifacts/validate/result.json",
             "docs": "artifacts/validate/docs",
@@ -159,8 +120,8 @@ _ROWS = (
         "autoencoder",
         "components.text.encoder",
         "text_encoder",
-        _clips("dedup"),
-        {"text": "artifacts/text_encoder"},
+        clips_of("dedup"),
+        TEXT,
     ),
     _autoencoder("image", "image", None),
     _autoencoder("stage1", "temporal", "image"),
@@ -173,8 +134,9 @@ _ROWS = (
         "adaptation",
         "components.denoiser.pixart",
         "pixart",
-        {"latents": f"{LATENTS}/images.json", "text": "artifacts/text_encoder"},
-        {"transformer": "artifacts/pixart", **_curve("pixart")},
+        {"latents": f"{LATENTS}/images.json", **TEXT},
+        {"transformer": "artifacts/pixart", **curve_of("pixart")},
+        OPEN_SORA,
     ),
     *(
         _flow_stage(
@@ -200,15 +162,16 @@ _ROWS = (
         )
         for name, initial in TRAIN_STAGES.items()
     ),
+    *SYSTEM_STAGES,
     Stage(
         "package",
         "training",
         "components.denoiser.package",
         "evaluate.sampler",
         {
-            "transformer": f"{TRAIN}/stage3",
-            "autoencoder": f"{AUTOENCODER}/stage3",
-            "text": "artifacts/text_encoder",
+            "transformer": "{candidate.transformer}",
+            "autoencoder": "{candidate.autoencoder}",
+            **TEXT,
         },
         {"pipeline": "artifacts/pipeline"},
     ),
@@ -218,7 +181,7 @@ _ROWS = (
         "components.evaluation.extractor",
         "extractor",
         {},
-        {"extractor": "artifacts/extractor", **_curve("extractor")},
+        {"extractor": "artifacts/extractor", **curve_of("extractor")},
     ),
     Stage(
         "evaluate",
@@ -226,11 +189,11 @@ _ROWS = (
         "components.evaluation.evaluate",
         "evaluate",
         {
-            **_clips("dedup"),
+            **clips_of("dedup"),
             **VIDEOS,
             "pipeline": "artifacts/pipeline",
             "extractor": "artifacts/extractor",
-            "latents": f"{LATENTS}/videos.json",
+            "latents": "{candidate.latents}",
         },
         {"evaluation": "artifacts/evaluate"},
     ),
@@ -244,6 +207,28 @@ _ROWS = (
     ),
 )
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _ROWS}
+
+
+def system_of(params: Params) -> str:
+    """The system whose stage makes the transformer that is packaged. Raises `ParamsError` where none does."""
+    wanted = params.candidate.transformer
+    made = {stage.outputs["transformer"]: stage.system for stage in _ROWS if "transformer" in stage.outputs}
+    system = made.get(wanted)
+    if system is None:
+        raise ParamsError(f"candidate.transformer: no stage makes {wanted}; use one of {', '.join(made)}")
+    return system
+
+
+def stages_of(params: Params) -> dict[str, Stage]:
+    """The stages that a parameter set runs, in order: those that all share, and those of its system.
+
+    Raises `ParamsError` naming a section that is missing.
+    """
+    system = system_of(params)
+    chosen = {stage.name: stage for stage in _ROWS if stage.system in (None, system)}
+    for stage in chosen.values():
+        params.section(stage.section)
+    return chosen
 
 
 def find(name: str) -> Stage:
@@ -265,6 +250,7 @@ def execute(name: str, root: Path = Path()) -> Report:
     check_writable(params.runtime.store_place(root))
     with stage_run(stage, params, paths) as tracked:
         report = stage.load()(config, paths)
-        report.write(root / stage.report)
+        if is_main_process():
+            report.write(root / stage.report)
         tracked.finish(report)
     return report

@@ -24,7 +24,7 @@ from components.tracking_writer import Operation, Writer, connect, experiment_id
 
 if TYPE_CHECKING:
     from components.params import Params
-    from components.stages import Stage
+    from components.stage import Stage
 
 log = logging.getLogger(__name__)
 
@@ -174,6 +174,7 @@ class RunSummary:
     seconds: float
     peak_memory_mb: float | None
     tags: dict[str, str]
+    metrics: dict[str, float]  # the last value of each
 
 
 def stage_summaries(root: Path) -> dict[str, RunSummary]:
@@ -188,7 +189,7 @@ def stage_summaries(root: Path) -> dict[str, RunSummary]:
     ):
         seconds = (run.info.end_time - run.info.start_time) / 1000
         peak = run.data.metrics.get("system/peak_memory_megabytes")
-        summary = RunSummary(run.info.run_id, seconds, peak, dict(run.data.tags))
+        summary = RunSummary(run.info.run_id, seconds, peak, dict(run.data.tags), dict(run.data.metrics))
         summaries.setdefault(run.data.tags["stage"], summary)
     return summaries
 

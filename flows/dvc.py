@@ -13,14 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from components.errors import UserError
+from components.errors import Interruption, UserError
 from components.params import Params
 from components.runtime import stage_environment
-from components.stages import STAGES
+from components.stages import STAGES, stages_of
 from components.storage import Place
 
 KEPT_LINES = 200  # of a stage's output, for the error message
-STOP_SECONDS = 60  # what an interrupted stage gets to write its checkpoint
+STOP_SECONDS = (
+    180  # what an interrupted stage gets to write its checkpoint: more than `runtime.launch.stop_seconds`
+)
+STOPPED = {130, 143}  # exit codes of a stage that was asked to stop, and can go on
 EXIT_CODE = re.compile(r"exited with (-?\d+)")
 
 
@@ -40,10 +43,15 @@ def _command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "dvc", *arguments]
 
 
-def changed(root: Path) -> set[str]:
-    """Stages whose own parameters, inputs or outputs differ from `dvc.lock`. Raises `UserError` if DVC can't tell."""
+def changed(root: Path, params: Params) -> set[str]:
+    """Stages of these parameters whose own parameters, inputs or outputs differ from what DVC has recorded.
+
+    Raises `UserError` if DVC can't tell.
+    """
+    stages = {stage.address: stage.name for stage in stages_of(params).values()}
+    files = dict.fromkeys(stage.file for stage in stages_of(params).values())
     result = subprocess.run(
-        _command("status", "--json"),
+        _command("status", "--json", *files),
         cwd=root,
         env=stage_environment(None),
         capture_output=True,
@@ -52,14 +60,14 @@ def changed(root: Path) -> set[str]:
     )
     if result.returncode != 0:
         raise UserError(f"`dvc status` failed in {root}: {result.stderr.strip() or result.stdout.strip()}")
-    return set(json.loads(result.stdout)) & set(STAGES)
+    return {stages[address] for address in json.loads(result.stdout) if address in stages}
 
 
 def descendants(names: set[str], root: Path, params: Params) -> set[str]:
     """`names` and every stage that reads, directly or not, what they write. The table is in running order."""
     found: set[str] = set()
     written: list[Path] = []
-    for stage in STAGES.values():
+    for stage in stages_of(params).values():
         paths = stage.paths(root, params)
         if stage.name in names or any(_within(path, written) for path in paths.inputs.values()):
             found.add(stage.name)
@@ -86,9 +94,11 @@ def reproduce(
     """Run `dvc repro --single-item` for one stage; True if it ran, False if it was up to date.
 
     Every line of output goes to `on_line`. Raises `StageRefused` for a user's error (exit code 2 of the stage),
-    `StageFailed` for anything else, `TimeoutError` after `hours`.
+    `Interruption` where it was asked to stop and can go on, `StageFailed` for anything else, `TimeoutError` after
+    `hours`.
     """
-    command = _command("repro", "--single-item", *(["--force"] if force else []), stage)
+    address = STAGES[stage].address if stage in STAGES else stage
+    command = _command("repro", "--single-item", *(["--force"] if force else []), address)
     environment = {**stage_environment(parent_run), "REELFORGE_PROGRESS": "json"}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
     kept: deque[str] = deque(maxlen=KEPT_LINES)
@@ -98,7 +108,7 @@ def reproduce(
         assert process.stdout is not None
         for line in _lines(process.stdout):
             kept.append(line)
-            ran = ran or line.startswith(f"Running stage '{stage}'")
+            ran = ran or line.startswith(f"Running stage '{address}'")
             on_line(line)
             if time.monotonic() > deadline:
                 raise TimeoutError(f"stage {stage} took longer than {hours:g} h (runtime.stage_hours)")
@@ -142,9 +152,11 @@ def _stop(process: subprocess.Popen[str]) -> None:
         process.communicate()
 
 
-def _failure(stage: str, lines: list[str]) -> Exception:
+def _failure(stage: str, lines: list[str]) -> BaseException:
     code = next((int(found[1]) for line in reversed(lines) if (found := EXIT_CODE.search(line))), None)
     said = [line.removeprefix(f"{stage}: ") for line in lines if line.startswith(f"{stage}: ")]
     if code == 2 and said:
         return StageRefused(f"{stage}: " + "\n".join(said))
-    return StageFailed(stage, "\n".join(lines[-25:]), mendable=code not in {2, 130, 143})
+    if code in STOPPED:
+        return Interruption(f"{stage}: " + "\n".join(said or ["stopped on request"]), exit_code=code)
+    return StageFailed(stage, "\n".join(lines[-25:]), mendable=code != 2)

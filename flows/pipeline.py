@@ -3,7 +3,7 @@
 A flow holds order, retries and limits. What a stage does, and whether it must run at all, is not decided here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,8 @@ from prefect import flow
 
 from components.errors import UserError
 from components.params import Params
-from components.stages import STAGES
+from components.stage import Stage
+from components.stages import stages_of
 from components.tracking import pipeline_run
 from flows import tasks
 from flows.dvc import changed, descendants
@@ -39,19 +40,28 @@ class Run:
         folder = Path(root).resolve()
         params = Params.load(folder / "params.yaml")
         if stale is None:
-            stale = list(STAGES) if force else sorted(descendants(changed(folder), folder, params))
+            stale = (
+                list(stages_of(params))
+                if force
+                else sorted(descendants(changed(folder, params), folder, params))
+            )
         return cls(Workspace(folder, params, parent_run), frozenset(stale), force)
+
+    @property
+    def stages(self) -> Mapping[str, Stage]:
+        """What the workspace's parameters run, in order."""
+        return stages_of(self.workspace.params)
 
     def touches(self, group: str) -> bool:
         """True if a stage of that group has to run."""
-        return any(stage.group == group and stage.name in self.stale for stage in STAGES.values())
+        return any(stage.group == group and stage.name in self.stale for stage in self.stages.values())
 
     def bring_up_to_date(self, group: str, *, only: frozenset[str] | None = None) -> None:
         """Run the stages of a group in order; each is a Prefect task run."""
         stage_task = run_stage.with_options(
             retries=self.workspace.params.runtime.retries, retry_delay_seconds=tasks.RETRY_SECONDS
         )
-        for stage in STAGES.values():
+        for stage in self.stages.values():
             if stage.group == group and (only is None or stage.name in only):
                 stage_task(stage.name, self.workspace, stale=stage.name in self.stale, force=self.force)
 
@@ -113,7 +123,7 @@ def evaluation(
 ) -> None:
     """Score the candidate, fetch the champion's scores, decide."""
     run = Run.of(root, stale, parent_run=parent_run, force=force)
-    run.bring_up_to_date("evaluation", only=frozenset(STAGES) - {GATE})
+    run.bring_up_to_date("evaluation", only=frozenset(run.stages) - {GATE})
     if tasks.sync_baseline(run.workspace):
         run = replace(run, stale=run.stale | {GATE})
     run.bring_up_to_date("evaluation", only=frozenset({GATE}))
@@ -136,7 +146,7 @@ def reelforge(root: str = ".", recipe: str = "params", force: bool = False) -> s
     params = Params.load(folder / "params.yaml")
     with alone_in(root), pipeline_run(folder, params, name=f"reelforge-{recipe}") as parent_run:
         stale = sorted(Run.of(root, None, force=force).stale)
-        observer().plan(list(STAGES), set(stale))
+        observer().plan(list(stages_of(params)), set(stale))
         for part in (data, autoencoder, adaptation, training, evaluation):
             part(root, stale=stale, parent_run=parent_run, force=force)
         return release(root, parent_run=parent_run)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from components.data.config import IngestConfig
 from components.errors import UserError
 from components.params import Params, place_in, store_of
+from components.stages import STAGES, stages_of
 from components.storage import Place, check_readable, check_writable, listed
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def check_workspace(root: Path) -> Params:
         if not (root / needed).exists():
             raise UserError(f"{root.resolve()} has no {needed}: run this in a clone of Reelforge")
     params = Params.load(root / "params.yaml")
+    stages_of(params)  # every stage has its section
     free_gb = shutil.disk_usage(root).free / GIGABYTE
     if free_gb < params.runtime.min_free_gb:
         raise UserError(
@@ -74,8 +76,6 @@ def check_captions(source: Place) -> None:
 
 def check_sources(root: Path, params: Params) -> None:
     """Videos and captions that the parameters name can be used; those the footage stage makes need no check."""
-    from components.stages import STAGES
-
     made_here = STAGES["footage"].outputs["videos"]
     check_writable(store_of(root))
     if params.ingest.videos != made_here:

@@ -63,11 +63,11 @@ def make_clips(root: Path, *, validation=(4, 5), frames=12, sizes=((48, 48), (40
     return manifest
 
 
-def stage_paths(root: Path, inputs, outputs) -> StagePaths:
+def stage_paths(root: Path, inputs, outputs, name="stage") -> StagePaths:
     """Paths of a stage, relative to the workspace."""
     return StagePaths(
         root,
         {name: root / path for name, path in inputs.items()},
         {name: root / path for name, path in outputs.items()},
-        root / "checkpoints" / "stage",
+        root / "checkpoints" / name,
     )

@@ -37,37 +37,56 @@ def make_text(root: Path, seed: int = 1) -> Path:
 
 
 def make_latents(
-    root: Path, name: str, shapes: Sequence[Shape], *, channels: int = 4, weights: str = "a"
+    root: Path,
+    name: str,
+    shapes: Sequence[Shape],
+    *,
+    channels: int = 4,
+    weights: str = "a",
+    poisoned: int | None = None,
+    held_out: int = 0,
+    codec: dict[str, Any] | None = None,
 ) -> Path:
-    """The manifest of `name`, with `CLIPS` random latents per shape; clip k has caption k modulo 2."""
+    """The manifest of `name`, with `CLIPS` random latents per shape; clip k has caption k modulo 2.
+
+    The latents of the clip `poisoned` are not finite; the last `held_out` clips are for validation.
+    `codec` is the contract of a real autoencoder.
+    """
     text_folder = root / "artifacts/text_encoder"
     text, mask = TextEncoder.from_pretrained(text_folder).encode(CAPTIONS)
     store, folder = root / "store", f"latents/{name}"
     shards = (write_text(store, f"{folder}/text.safetensors", text.half().numpy(), mask.numpy()),)
     table = TextTable(EncoderRecord.read(text_folder).digest, 32, text.shape[1], shards)
-    made = [_family(store, folder, shape, channels) for shape in shapes]
+    special = (poisoned, held_out)
+    made = [_family(store, folder, shape, channels, special) for shape in shapes]
     families = tuple(family for family, _ in made)
     samples = write_samples(
         store, folder, lambda: sample_parts({family.name: [record] for family, record in made})
     )
     manifest = root / f"artifacts/latents/{name}.json"
-    LatentManifest(contract(channels, weights), table, 8, families, {}, samples).write(manifest)
+    LatentManifest(codec or contract(channels, weights), table, 8, families, {}, samples).write(manifest)
     return manifest
 
 
-def _family(store: Path, folder: str, shape: Shape, channels: int) -> tuple[Family, ShardRecord]:
+def _family(
+    store: Path, folder: str, shape: Shape, channels: int, special: tuple[int | None, int]
+) -> tuple[Family, ShardRecord]:
     frames, height, width = shape
     latent = (channels, -(-frames // TIME_STRIDE), height // STRIDE, width // STRIDE)
     generator = torch.Generator().manual_seed(frames * 1000 + height + width)
     key = f"{frames}x{height}x{width}"
+    poisoned, held_out = special
     members = Members(
         clip_ids=[f"{clip:016x}" for clip in range(CLIPS)],
-        splits=["train"] * CLIPS,
+        splits=["train"] * (CLIPS - held_out) + ["validation"] * held_out,
         windows=[0] * CLIPS,
         variants=["plain"] * CLIPS,
         captions=[clip % len(CAPTIONS) for clip in range(CLIPS)],
     )
-    latents = torch.randn(CLIPS, *latent, generator=generator).half().numpy()
+    tensor = torch.randn(CLIPS, *latent, generator=generator).half()
+    if poisoned is not None:
+        tensor[poisoned] = float("nan")
+    latents = tensor.numpy()
     record = write_latents(store, f"{folder}/{key}.safetensors", latents, members)
     aspect = "1:1" if height == width else "2:3"
     return Family(key, "16px", aspect, frames, height, width, latent, CLIPS, (record.shard,)), record

@@ -10,6 +10,7 @@ from torch import nn
 
 from components.artifacts import StagePaths
 from components.training.config import LoopConfig, OptimizerConfig
+from components.training.fingerprint import Fingerprint
 from components.training.loop import TrainResult, train
 from components.training.program import StepResult
 
@@ -53,8 +54,16 @@ def loop_paths(root: Path) -> StagePaths:
     return StagePaths(root, {}, {"curve": root / "curves/tiny.csv"}, root / "checkpoints/tiny")
 
 
-def run_tiny(root: Path, config: LoopConfig, program: Regression, *, fingerprint: str = "f") -> TrainResult:
-    return train(program, config, loop_paths(root), fingerprint=fingerprint, title="tiny")
+def run_tiny(
+    root: Path,
+    config: LoopConfig,
+    program: Regression,
+    *,
+    fingerprint: str | Fingerprint = "f",
+    resume: str | None = None,
+) -> TrainResult:
+    work = Fingerprint(fingerprint) if isinstance(fingerprint, str) else fingerprint
+    return train(program, config, loop_paths(root), fingerprint=work, title="tiny", resume=resume)
 
 
 def main() -> None:

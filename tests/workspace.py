@@ -67,6 +67,7 @@ FOLDERS = (
     "frozen_baseline",
     "data_baseline",
     "registry",
+    "pipelines",
     ".dvc",
 )
 
@@ -74,17 +75,7 @@ FOLDERS = (
 def make_workspace(folder: Path, **more: Any) -> Path:
     """A git and DVC workspace in `folder`, committed, with miniature parameters; `more` overrides dotted keys."""
     ignore = shutil.ignore_patterns("__pycache__", "tmp", "cache")
-    for name in (
-        "models",
-        "components",
-        "flows",
-        "recipes",
-        "baseline",
-        "frozen_baseline",
-        "data_baseline",
-        "registry",
-        ".dvc",
-    ):
+    for name in FOLDERS:
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
     (folder / "weights/curation").mkdir(parents=True)  # not the weights themselves, which are large
     for name in (".gitignore", "README.md"):

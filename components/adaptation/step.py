@@ -24,33 +24,33 @@ from models.transformers.video_transformer import STDIT_PATTERN, VideoTransforme
 Changes = dict[str, Any]  # keys of the transformer's configuration
 
 
-def _nothing(_config: StepConfig, _batches: LatentBatches) -> Changes:
+def _nothing(_config: StepConfig, _channels: int) -> Changes:
     """A change of data or training alone."""
     return {}
 
 
-def _qk_norm(_config: StepConfig, _batches: LatentBatches) -> Changes:
+def _qk_norm(_config: StepConfig, _channels: int) -> Changes:
     return {"qk_norm": True}
 
 
-def _rectified_flow(_config: StepConfig, batches: LatentBatches) -> Changes:
+def _rectified_flow(_config: StepConfig, channels: int) -> Changes:
     """The velocity has no variance: that half of the output goes."""
-    return {"out_channels": channels_of(batches)}
+    return {"out_channels": channels}
 
 
-def _autoencoder(_config: StepConfig, batches: LatentBatches) -> Changes:
+def _autoencoder(_config: StepConfig, channels: int) -> Changes:
     """Latents of the video autoencoder, and a frame rate to go with them."""
-    channels = channels_of(batches)
     return {"fps_conditioning": True, "in_channels": channels, "out_channels": channels}
 
 
-def _temporal(config: StepConfig, _batches: LatentBatches) -> Changes:
+def _temporal(config: StepConfig, _channels: int) -> Changes:
     """Blocks across frames, which start as identity."""
     pattern = {**STDIT_PATTERN, "temporal": {"size": list(config.window)}}
     return {"temporal": True, "pattern": pattern}
 
 
-CHANGES: dict[str, Callable[[StepConfig, LatentBatches], Changes]] = {
+Change = Callable[[StepConfig, int], Changes]  # int: channels of the latents that are trained on
+CHANGES: dict[str, Change] = {
     "multi_resolution": _nothing,
     "qk_norm": _qk_norm,
     "rectified_flow": _rectified_flow,
@@ -71,7 +71,7 @@ def run(config: StepConfig, paths: StagePaths) -> Report:
     initial = paths.input("initial")
     batches = open_batches(config.batches, paths)
     _check(TrainingFacts.read(initial), config, batches, initial)
-    changes = CHANGES[config.change](config, batches)
+    changes = CHANGES[config.change](config, channels_of(batches))
     if holds_pixart(initial):
         model, coverage = _converted(initial, changes, batches, config.seed)
     else:

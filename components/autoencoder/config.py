@@ -6,6 +6,7 @@ from pydantic import (
     Discriminator,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     Tag,
@@ -44,12 +45,59 @@ class ReconstructionConfig(Section):
     kl: NonNegativeFloat
 
 
+class PerceptualConfig(Section):
+    """LPIPS on VGG16 between clip and reconstruction, with the published weights named by path."""
+
+    weight: PositiveFloat
+    vgg: str  # torchvision's vgg16 checkpoint
+    heads: str  # LPIPS' vgg.pth
+    levels: tuple[tuple[PositiveInt, ...], ...] | None = None  # channels of a narrower network than VGG16
+
+
+class DiscriminatorModelConfig(Section):
+    """Geometry of the 3D discriminator, for clips of the size that the stage trains on."""
+
+    filters: PositiveInt = 128
+    multipliers: tuple[PositiveInt, ...] = (2, 4, 4, 4, 4)
+    taps: tuple[PositiveInt, ...] = (1, 1)
+
+
+class AdversarialConfig(Section):
+    """A discriminator that is trained in the same steps, with the same optimizer settings (MAGVIT).
+
+    `weight` counts the codec's term; with `adaptive` it is multiplied by the ratio of gradient lengths at the
+    decoder's last layer (VQGAN). `r1` and `lecam` are weights of the discriminator's regularisers; 0 leaves one out.
+    """
+
+    loss: Literal["hinge", "non-saturating"]
+    weight: PositiveFloat
+    adaptive: bool = False
+    start: NonNegativeInt = 0  # optimizer step from which discriminator and codec know of each other
+    r1: NonNegativeFloat = 0.0
+    lecam: NonNegativeFloat = 0.0
+    lecam_decay: float = Field(default=0.999, ge=0, lt=1)
+    model: DiscriminatorModelConfig = DiscriminatorModelConfig()
+
+
 class TrainedOrTaken(LoopConfig):
-    """What the four stages share. Given `weights` are taken as they are; the stage then trains nothing."""
+    """What all stages share. Given `weights` are taken as they are; the stage then trains nothing.
+
+    `perceptual` and `adversarial` are terms on pixels, and None where a stage has none.
+    """
 
     weights: str | None = None
     data: FramesConfig
     loss: ReconstructionConfig
+    perceptual: PerceptualConfig | None = None
+    adversarial: AdversarialConfig | None = None
+
+    @model_validator(mode="after")
+    def _the_discriminator_gets_time(self) -> Self:
+        if self.adversarial and self.adversarial.start >= self.steps:
+            raise ValueError(
+                f"adversarial.start {self.adversarial.start} is not before the end, {self.steps} steps"
+            )
+        return self
 
 
 class ImageStageConfig(TrainedOrTaken):
@@ -74,7 +122,32 @@ VideoModel = Annotated[
 ]
 
 
-class TemporalStageConfig(TrainedOrTaken):
+class ClipLengths(TrainedOrTaken):
+    """How long the clips of a step are: `data.frames`, but for the two shares of other lengths."""
+
+    image_share: float = Field(default=0.0, ge=0, lt=1)  # share of steps that see single frames
+    mixed_lengths: bool = False  # clip length uniform in 1..frames per step
+
+    @model_validator(mode="after")
+    def _a_discriminator_sees_one_length(self) -> Self:
+        if self.adversarial and (self.image_share or self.mixed_lengths):
+            raise ValueError(
+                "a discriminator is built for clips of one length; with `adversarial` set image_share to 0 and"
+                " mixed_lengths to false"
+            )
+        return self
+
+
+class CausalStageConfig(ClipLengths):
+    """The causal 3D autoencoder of W.A.L.T and of the causal 5B model, which needs no 2D one.
+
+    `weights` is the folder of a causal autoencoder that was saved here.
+    """
+
+    model: CausalAutoencoderConfig
+
+
+class TemporalStageConfig(ClipLengths):
     """One of the three stages. `weights` is the published checkpoint of Open-Sora 1.2's video autoencoder.
 
     `target` is what must be reproduced: the 2D latents (stages 1 and 2) or the pixels (stage 3). `identity`
@@ -86,8 +159,14 @@ class TemporalStageConfig(TrainedOrTaken):
     target: Literal["latents", "pixels"]
     identity: bool
     train_image_autoencoder: bool
-    image_share: float = Field(ge=0, lt=1)  # share of steps that see single frames
-    mixed_lengths: bool  # clip length uniform in 1..frames per step
+    image_share: float = Field(ge=0, lt=1)
+    mixed_lengths: bool
+
+    @model_validator(mode="after")
+    def _pixel_terms_need_pixels(self) -> Self:
+        if self.target == "latents" and (self.perceptual or self.adversarial):
+            raise ValueError("perceptual and adversarial terms compare pixels; set target to pixels")
+        return self
 
     @model_validator(mode="after")
     def _a_causal_autoencoder_learns_from_pixels(self) -> Self:

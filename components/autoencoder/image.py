@@ -5,15 +5,13 @@ import torch
 from components.artifacts import StagePaths
 from components.autoencoder.config import ImageStageConfig
 from components.autoencoder.measure import STATISTICS_CLIPS, measure_statistics
-from components.autoencoder.objectives import PixelObjective
+from components.autoencoder.objectives import pixel_objective
 from components.autoencoder.program import AutoencoderProgram
-from components.autoencoder.stage import StageClips, finish, fit
+from components.autoencoder.stage import StageClips, finish, fit, step_batches
 from components.errors import UserError
 from components.report import Report
 from components.runtime import compute_device
 from models.autoencoders.image import ImageAutoencoder
-
-STAGE = "autoencoder@image"
 
 
 def run(config: ImageStageConfig, paths: StagePaths) -> Report:
@@ -22,14 +20,18 @@ def run(config: ImageStageConfig, paths: StagePaths) -> Report:
     Published weights keep their own scaling factor, since the image model that was trained on their latents
     knows no other; `scaling_factor` replaces it.
     """
+    stage = paths.checkpoints.name
     codec = _codec(config, paths).to(compute_device())
     clips = StageClips.open(config.data, paths, seed=config.seed)
-    program = AutoencoderProgram(PixelObjective(codec, config.loss), clips.train, frames=config.data.frames)
-    metrics = fit(program, config, paths, STAGE)
+    objective = pixel_objective(codec, config, paths.root).to(compute_device())
+    program = AutoencoderProgram(
+        objective, clips.train, frames=config.data.frames, step_batches=step_batches(config)
+    )
+    metrics = fit(program, config, paths, stage)
     if config.weights is None:
         count = clips.batches_of(clips.train, STATISTICS_CLIPS)
         measure_statistics(codec.eval(), clips.train, count=count)
-    return finish(codec, clips, paths, Report(STAGE, metrics=metrics))
+    return finish(codec, clips, paths, Report(stage, metrics=metrics))
 
 
 def _codec(config: ImageStageConfig, paths: StagePaths) -> ImageAutoencoder:
@@ -41,4 +43,4 @@ def _codec(config: ImageStageConfig, paths: StagePaths) -> ImageAutoencoder:
             paths.root / config.weights, scaling_factor=config.scaling_factor
         )
     except ValueError as error:
-        raise UserError(f"autoencoder.image.weights: {error}") from None
+        raise UserError(f"{paths.checkpoints.name}: weights: {error}") from None

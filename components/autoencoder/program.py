@@ -31,12 +31,15 @@ class AutoencoderProgram:
         frames: int,
         image_share: float = 0.0,
         mixed_lengths: bool = False,
+        step_batches: int = 1,
     ) -> None:
+        """step_batches: batches of one optimizer step, over accumulation and processes."""
         self.objective = objective
         self.batches = batches
         self.frames = frames
         self.image_share = image_share
         self.mixed_lengths = mixed_lengths
+        self.step_batches = step_batches
 
     @property
     def module(self) -> nn.Module:
@@ -47,7 +50,8 @@ class AutoencoderProgram:
         started = time.perf_counter()
         frames = self.batches.batch(position, frames=length)
         waited = time.perf_counter() - started
-        loss: Loss = module(frames.to(self.objective.codec.shift.device), generator)
+        device = self.objective.codec.shift.device
+        loss: Loss = module(frames.to(device), generator, step=position // self.step_batches)
         return StepResult(loss.total, loss.terms, wait_seconds=waited)
 
     def draw_length(self, generator: torch.Generator) -> int:

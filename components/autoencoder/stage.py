@@ -1,5 +1,6 @@
 """What the four autoencoder stages have in common: their clips, and what they write and say when they are done."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,10 @@ from components.data.clips import read_clips
 from components.data.frame_batches import FrameBatches
 from components.report import Report
 from components.runtime import launch
+from components.training import processes
+from components.training.averages import each_average
 from components.training.checkpoint import fingerprint_of, remove_checkpoints
+from components.training.config import LoopConfig
 from components.training.curves import write_csv
 from components.training.loop import train
 from models.autoencoders.codec import VideoCodec
@@ -35,6 +39,7 @@ class StageClips:
         """
         clips = read_clips(paths.input("clips"), root=paths.root, videos=paths.place("videos"))
         training = FrameBatches([clip for clip in clips if clip.split == "train"], data, seed)
+        processes.require_samples(len(training.clips), str(paths.input("clips")))
         validation = [clip for clip in clips if clip.split == "validation"]
         if not validation:
             return cls(training, training, ["no validation clips: PSNR was measured on training clips"])
@@ -45,6 +50,11 @@ class StageClips:
         return -(-min(len(batches.clips), most_clips) // batches.data.batch)
 
 
+def step_batches(config: LoopConfig) -> int:
+    """Batches of one optimizer step, over accumulation and processes."""
+    return config.accumulation * launch().world_size
+
+
 def fit(
     program: AutoencoderProgram, config: TrainedOrTaken, paths: StagePaths, title: str
 ) -> dict[str, float]:
@@ -53,6 +63,9 @@ def fit(
         write_csv([], paths.output("curve"))
         return {"steps": 0}
     result = train(program, config, paths, fingerprint=fingerprint_of(config, paths), title=title)
+    if launch().rank == 0:
+        for name in each_average(program.objective, result.other_averages):
+            program.objective.codec.save_pretrained(paths.checkpoints / name)
     return result.metrics()
 
 
@@ -64,13 +77,16 @@ def finish(codec: VideoCodec, clips: StageClips, paths: StagePaths, report: Repo
     if clips.held_out.data.frames > 1:
         metrics["psnr_single_frame"] = reconstruction_psnr(codec, clips.held_out, count=held_out, frames=1)
     if launch().rank == 0:
-        _write(codec, paths.output("autoencoder"))
+        _write(codec, paths.output("autoencoder"), sorted(paths.checkpoints.glob("ema-*")))
         remove_checkpoints(paths)
     counts = {"train_clips": len(clips.train.clips), "held_out_clips": len(clips.held_out.clips)}
     return Report(report.stage, metrics=metrics, counts=counts, notes=[*clips.notes, *report.notes])
 
 
-def _write(codec: VideoCodec, folder: Path) -> None:
+def _write(codec: VideoCodec, folder: Path, others: list[Path]) -> None:
+    """others: folders of the codec with further averages, which become part of `folder`."""
     with fresh_folder(folder) as partial:
         codec.save_pretrained(partial)
         write_json(partial / CONTRACT, codec.contract())
+        for other in others:
+            shutil.copytree(other, partial / other.name)

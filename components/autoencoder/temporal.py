@@ -12,9 +12,9 @@ import torch
 from components.artifacts import StagePaths
 from components.autoencoder.config import TemporalStageConfig
 from components.autoencoder.measure import STATISTICS_CLIPS, measure_statistics
-from components.autoencoder.objectives import LatentObjective, PixelObjective
+from components.autoencoder.objectives import LatentObjective, PixelObjective, pixel_objective
 from components.autoencoder.program import AutoencoderProgram
-from components.autoencoder.stage import StageClips, finish, fit
+from components.autoencoder.stage import StageClips, finish, fit, step_batches
 from components.errors import UserError
 from components.report import Report
 from components.runtime import compute_device
@@ -29,15 +29,16 @@ from models.autoencoders.video import VideoAutoencoder
 
 def run(config: TemporalStageConfig, paths: StagePaths) -> Report:
     """Write the video autoencoder with the statistics of its latents."""
-    stage = f"autoencoder@{paths.outputs['autoencoder'].name}"
+    stage = paths.checkpoints.name
     codec = _codec(config, paths).to(compute_device())
     clips = StageClips.open(config.data, paths, seed=config.seed)
     program = AutoencoderProgram(
-        _objective(codec, config),
+        _objective(codec, config, paths).to(compute_device()),
         clips.train,
         frames=config.data.frames,
         image_share=config.image_share,
         mixed_lengths=config.mixed_lengths,
+        step_batches=step_batches(config),
     )
     metrics = fit(program, config, paths, stage)
     if config.weights is None:
@@ -47,15 +48,19 @@ def run(config: TemporalStageConfig, paths: StagePaths) -> Report:
 
 
 def _objective(
-    codec: VideoAutoencoder | CausalAutoencoder, config: TemporalStageConfig
+    codec: VideoAutoencoder | CausalAutoencoder, config: TemporalStageConfig, paths: StagePaths
 ) -> PixelObjective | LatentObjective:
     if isinstance(codec, VideoAutoencoder):
+        if config.adversarial and config.adversarial.adaptive and not config.train_image_autoencoder:
+            raise UserError(
+                "adversarial.adaptive weighs at the last layer, which train_image_autoencoder: false freezes"
+            )
         codec.image.requires_grad_(config.train_image_autoencoder)
         if config.target == "latents":
             return LatentObjective(codec, config.loss, identity=config.identity)
     elif config.target == "latents":
         raise UserError("a causal 3D autoencoder has no 2D latents to reproduce; set target to pixels")
-    return PixelObjective(codec, config.loss)
+    return pixel_objective(codec, config, paths.root)
 
 
 def _codec(config: TemporalStageConfig, paths: StagePaths) -> VideoAutoencoder | CausalAutoencoder:
@@ -65,7 +70,7 @@ def _codec(config: TemporalStageConfig, paths: StagePaths) -> VideoAutoencoder |
             return load_open_sora_vae(paths.root / config.weights)
         return _start(config, paths.input("autoencoder"))
     except ValueError as error:
-        raise UserError(f"{paths.outputs['autoencoder'].name}: {error}") from None
+        raise UserError(f"{paths.checkpoints.name}: {error}") from None
 
 
 def _start(config: TemporalStageConfig, folder: Path) -> VideoAutoencoder | CausalAutoencoder:

@@ -60,7 +60,7 @@ def run(config: EncodeConfig, paths: StagePaths) -> Report:
     Raises `UserError` for buckets that the autoencoder cannot divide, `DataQualityError` when no clip can be
     encoded.
     """
-    stage = f"encode@{paths.output('latents').stem}"
+    stage = paths.checkpoints.name
     clips = read_clips(paths.input("clips"), root=paths.root, videos=paths.place("videos"))
     encoders = Encoders.of(paths.input("autoencoder"), paths.input("text"))
     plan = Plan.of(config, paths, encoders, clips)

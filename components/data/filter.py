@@ -21,7 +21,7 @@ from components.data import store
 from components.data.balance import balance
 from components.data.config import FilterConfig, Scorer, SelectionConfig
 from components.data.reasons import RejectReason
-from components.data.takedowns import TAKEDOWNS, TakedownIndex, read_takedowns
+from components.data.takedowns import QUARANTINE, TAKEDOWNS, TakedownIndex, read_takedowns
 from components.errors import DataQualityError, UserError
 from components.report import Report
 
@@ -69,7 +69,7 @@ def run(config: FilterConfig, paths: StagePaths) -> Report:
     scores = read_scores(paths.root, source)
     rules = enabled_rules(config, store.Manifest.read(source))
     judged = judge(scores, rules, config, stills=still_clips(paths.root, source))
-    marks = np.column_stack([judged, taken_down(paths.root, source)])
+    marks = np.column_stack([judged, taken_down(paths.root, source), quarantined(paths.root, source)])
     report = _report(scores, marks, rules, config)
     _refuse_too_few(report, rules, config)
 
@@ -179,8 +179,17 @@ def still_clips(root: Path, manifest_path: Path) -> Marks | None:
 
 def taken_down(root: Path, manifest_path: Path) -> Marks:
     """Which clips are in the list of takedowns."""
+    return _listed(root, manifest_path, root / TAKEDOWNS)
+
+
+def quarantined(root: Path, manifest_path: Path) -> Marks:
+    """Which clips are in the list of those that training could not use."""
+    return _listed(root, manifest_path, root / QUARANTINE)
+
+
+def _listed(root: Path, manifest_path: Path, entries: Path) -> Marks:
     manifest = store.Manifest.read(manifest_path)
-    index = TakedownIndex(read_takedowns(root / TAKEDOWNS))
+    index = TakedownIndex(read_takedowns(entries))
     if not index:
         return np.zeros(manifest.rows, dtype=np.bool_)
     columns = ["clip_id", "source", "source_digest", "licence", "start_seconds", "end_seconds"]
@@ -204,6 +213,7 @@ def _codes(rules: Sequence[Rule]) -> list[str]:
         *(rule.reason.value for rule in rules),
         RejectReason.UNSCORED.value,
         RejectReason.TAKEN_DOWN.value,
+        RejectReason.QUARANTINED.value,
     ]
 
 

@@ -26,7 +26,8 @@ from components.data.mirror import may_be_mirrored
 from components.data.windows import window_starts
 from components.errors import ContractError, UserError
 from components.params import Params
-from components.stages import ADAPT_STEPS, CLIPS, TRAIN_STAGES
+from components.stage import CLIPS
+from components.stages import stages_of
 
 Walk = Literal["loader", "published"]
 SOURCES = (("dedup", "kept"), ("caption", "reasons"), ("filter", "reasons"), ("score", ""), ("split", ""))
@@ -95,17 +96,18 @@ class Request:
 
 def requests_of(params: Params, stage: str | None = None) -> list[Request]:
     """All stages that draw from buckets, or the one of that name. Raises `UserError` for an unknown one."""
-    latents = {"pixart": "images", **{f"adapt@{step}": family for step, (family, _) in ADAPT_STEPS.items()}}
-    latents |= {f"train@{name}": "videos" for name in TRAIN_STAGES}
-    if stage is not None and stage not in latents:
-        raise UserError(f"stage `{stage}` draws from no buckets; stages that do: {', '.join(latents)}")
+    stages = stages_of(params)
+    encoded = {s.outputs["latents"]: s.section for s in stages.values() if "latents" in s.outputs}
+    drawing = {
+        s.name: (s.section, encoded[s.inputs["latents"]])
+        for s in stages.values()
+        if "transformer" in s.outputs and "latents" in s.inputs
+    }
+    if stage is not None and stage not in drawing:
+        raise UserError(f"stage `{stage}` draws from no buckets; stages that do: {', '.join(drawing)}")
     return [
-        Request(
-            name,
-            params.section(name.replace("@", ".")).batches,
-            getattr(params.encode, family),
-        )
-        for name, family in latents.items()
+        Request(name, params.section(section).batches, params.section(encode))
+        for name, (section, encode) in drawing.items()
         if stage in (None, name)
     ]
 

@@ -6,6 +6,7 @@ from is one of two stores with the same face: latents that lie on a disk, or vid
 
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
@@ -28,7 +29,8 @@ log = logging.getLogger(__name__)
 class LatentBatch:
     """One bucket's samples: latents (B, C, t, h, w), text (B, L, D), text_mask (B, L), fps (B,), size (B, 2).
 
-    `size` is height and width in pixels. All are float32 but the mask, which is bool.
+    `size` is height and width in pixels. All are float32 but the mask, which is bool. `rows` are those of the bucket's
+    family in the latent store.
     """
 
     latents: Tensor
@@ -38,6 +40,7 @@ class LatentBatch:
     size: Tensor
     clip_ids: tuple[str, ...]
     bucket: str
+    rows: tuple[int, ...] = ()
 
 
 class SampleStore(Protocol):
@@ -116,7 +119,31 @@ def read_batch(store: LatentStore, family: Family, rows: NDArray[np.int64]) -> L
     count = len(rows)
     size = torch.tensor([family.height, family.width], dtype=torch.float32).expand(count, 2)
     fps = torch.full((count,), float(store.manifest.fps))
-    return LatentBatch(latents, text, mask, fps, size, tuple(store.rows(family).clip_ids(rows)), family.key)
+    return LatentBatch(
+        latents,
+        text,
+        mask,
+        fps,
+        size,
+        tuple(store.rows(family).clip_ids(rows)),
+        family.key,
+        tuple(int(row) for row in rows),
+    )
+
+
+def first_of_each(
+    store: LatentStore, config: BatchesConfig, *, split: str, count: int
+) -> Iterator[LatentBatch]:
+    """At most `count` samples of each requested bucket in batches, by clip id: the same in every run on this data."""
+    for family in store.manifest.families:
+        keep, size = config.buckets.get(family.resolution, {}).get(family.frames, (0.0, 1))
+        if math.prod(keep_pair(keep)) == 0:
+            continue
+        every = store.rows(family)
+        chosen = every.in_split(split)
+        order = chosen[np.argsort(every.keys[chosen], kind="stable")][:count]
+        for start in range(0, len(order), size):
+            yield read_batch(store, family, order[start : start + size])
 
 
 @dataclass(frozen=True)

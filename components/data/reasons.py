@@ -20,6 +20,7 @@ class RejectReason(StrEnum):
     TOO_SMALL = "too_small"  # fewer pixels than `filter.min_side`
     UNSCORED = "unscored"  # the clip could not be read for a score that is filtered on
     TAKEN_DOWN = "taken_down"  # it is in registry/takedowns.jsonl
+    QUARANTINED = "quarantined"  # it is in registry/quarantine.jsonl: training could not use it
 
     # caption
     FOREIGN_LANGUAGE = "foreign_language"  # the caption is in another language than `caption.language`

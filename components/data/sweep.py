@@ -21,6 +21,7 @@ from components.data.filter import (
     Values,
     enabled_rules,
     judge,
+    quarantined,
     read_scores,
     select,
     still_clips,
@@ -76,7 +77,7 @@ def sweep_table(
     scores = read_scores(root, path)
     enabled = enabled_rules(config, manifest)
     modes = manifest.notes.get("score", {})
-    stills, gone = still_clips(root, path), taken_down(root, path)
+    stills, gone = still_clips(root, path), taken_down(root, path) | quarantined(root, path)
     found = []
     for rule in rules:
         known = scores.get(rule.column)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NONE: Fingerprints = np.array([], dtype=np.uint64)
-PART_ROWS = 200_000  # clips in memory at a time with all their columns
+PART_ROWS = 100_000  # clips in memory at a time with all their columns
 WHOLE = ("own_caption", *NUMBERS, *NAMES)
 
 

@@ -15,6 +15,7 @@ from typing import Literal
 from components.errors import UserError
 
 TAKEDOWNS = "registry/takedowns.jsonl"
+QUARANTINE = "registry/quarantine.jsonl"  # the same for clips that training could not use
 Kind = Literal["clip", "source", "licence"]
 OVERLAP_SECONDS = 0.05  # two clips that touch share a rounding of the clock, and nothing else
 

@@ -19,16 +19,20 @@ FILE = "training.json"
 class TrainingFacts:
     """The conditions under which a denoiser's output means something."""
 
-    objective: str  # "flow" or "epsilon"
+    objective: str  # "epsilon", "flow", "v_prediction" or "teacher_forcing"
     autoencoder: dict[str, Any]  # contract of the codec that made the latents
     text: dict[str, Any]  # digest, width and max_tokens of the text encoder
-    times: dict[str, Any] | None  # the times section, which sampling shares; None with the epsilon objective
+    times: dict[str, Any] | None  # what sampling shares with the objective; None with the epsilon objective
     fps: float
     shapes: list[list[int]]  # frames, height, width of the buckets it saw, in pixels
+    upsampling: dict[str, Any] | None = None  # of a super-resolution stage: the noise on what it starts from
 
     def write(self, folder: Path) -> None:
         """Write `training.json` into the folder of the transformer."""
-        write_json(folder / FILE, asdict(self))
+        facts = asdict(self)
+        if self.upsampling is None:
+            del facts["upsampling"]
+        write_json(folder / FILE, facts)
 
     @classmethod
     def read(cls, folder: Path) -> "TrainingFacts":

@@ -24,7 +24,7 @@ def open_batches(config: BatchesConfig, paths: StagePaths) -> LatentBatches:
     if batches.store.manifest.text.digest != digest:
         raise ContractError(
             f"captions in {manifest} were encoded with text encoder {batches.store.manifest.text.digest[:12]}, but"
-            f" {paths.input('text')} is {digest[:12]}; run the stage encode@{manifest.stem} again"
+            f" {paths.input('text')} is {digest[:12]}; run the encode stage of these latents again"
         )
     return batches
 

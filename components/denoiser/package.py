@@ -4,7 +4,10 @@ Weights are linked, not copied. What the denoiser was trained on decides the def
 against the autoencoder and the text encoder before anything is put together.
 """
 
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
 
 from components.artifacts import StagePaths, fresh_folder
 from components.denoiser.facts import TrainingFacts
@@ -13,10 +16,16 @@ from components.evaluation.config import SamplerConfig
 from components.report import Report
 from models.autoencoders import load_autoencoder
 from models.diffusion.times import Times
+from models.diffusion.v_prediction import VPrediction
 from models.files import link_tree
 from models.generation import layout
-from models.generation.layout import Settings
+from models.generation.layout import Sampling, Settings
+from models.generation.rollout import CausalFlow
 from models.text import EncoderRecord, save_encoder
+from models.transformers.causal import FrameBlocks
+from models.transformers.video_transformer import VideoTransformer
+
+RESCALE = 0.7  # of guidance with zero terminal SNR (Lin et al. 2023, arXiv 2305.08891, section 3.4)
 
 
 def run(config: SamplerConfig, paths: StagePaths) -> Report:
@@ -25,19 +34,11 @@ def run(config: SamplerConfig, paths: StagePaths) -> Report:
     Raises `ContractError` if the transformer was trained with another autoencoder or text encoder.
     """
     transformer, autoencoder, text = (paths.input(name) for name in ("transformer", "autoencoder", "text"))
-    facts = TrainingFacts.read(transformer)
-    if facts.objective != "flow":
-        raise ContractError(
-            f"{transformer} was trained with the {facts.objective} objective; package needs flow"
-        )
-    record = EncoderRecord.read(text)
-    facts.expect(codec=load_autoencoder(autoencoder).contract(), text_digest=record.digest)
-    times, settings = sampling_times(facts), default_settings(facts, config)
+    parts = Parts(transformer, autoencoder, text)
+    facts = parts.facts()
+    settings = default_settings(facts, config)
     with fresh_folder(paths.output("pipeline")) as folder:
-        link_tree(transformer, folder / layout.TRANSFORMER)
-        link_tree(autoencoder, folder / layout.CODEC)
-        save_encoder(text, folder / layout.TEXT)
-        layout.write_settings(folder, times, settings)
+        parts.link(folder, sampling_of(facts, transformer), settings)
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return Report(
         "package",
@@ -48,10 +49,60 @@ def run(config: SamplerConfig, paths: StagePaths) -> Report:
     )
 
 
-def sampling_times(facts: TrainingFacts) -> Times:
+@dataclass(frozen=True)
+class Parts:
+    """The folders that a pipeline is made of."""
+
+    transformer: Path
+    autoencoder: Path
+    text: Path
+
+    def facts(self) -> TrainingFacts:
+        """What the transformer was trained on. Raises `ContractError` where the parts do not belong together."""
+        facts = TrainingFacts.read(self.transformer)
+        if facts.objective not in SAMPLING:
+            raise ContractError(
+                f"{self.transformer} was trained with the {facts.objective} objective; package needs one of"
+                f" {', '.join(SAMPLING)}"
+            )
+        codec = load_autoencoder(self.autoencoder).contract()
+        facts.expect(codec=codec, text_digest=EncoderRecord.read(self.text).digest)
+        return facts
+
+    def link(self, folder: Path, sampling: Sampling, settings: Settings) -> None:
+        """Put them into a pipeline folder without copying weights."""
+        link_tree(self.transformer, folder / layout.TRANSFORMER)
+        link_tree(self.autoencoder, folder / layout.CODEC)
+        save_encoder(self.text, folder / layout.TEXT)
+        layout.write_settings(folder, sampling, settings)
+
+
+def sampling_of(facts: TrainingFacts, transformer: Path) -> Sampling:
+    """How a model of these facts makes videos."""
+    return SAMPLING[facts.objective](facts.times or {}, transformer)
+
+
+def _flow(times: Mapping[str, Any], _transformer: Path) -> Times:
     """The times of training, whose transform sampling must share."""
     known = {field.name for field in fields(Times)}
-    return Times(**{name: value for name, value in (facts.times or {}).items() if name in known})
+    return Times(**{name: value for name, value in times.items() if name in known})
+
+
+def _v_prediction(values: Mapping[str, Any], _transformer: Path) -> VPrediction:
+    return layout.v_prediction_of(values)
+
+
+def _causal(times: Mapping[str, Any], transformer: Path) -> CausalFlow:
+    """Blocks are those of the model."""
+    config = VideoTransformer.load_config(transformer)
+    return CausalFlow(times=_flow(times, transformer), blocks=FrameBlocks(**config["frame_blocks"]))
+
+
+SAMPLING: Mapping[str, Callable[[Mapping[str, Any], Path], Sampling]] = {
+    "flow": _flow,
+    "v_prediction": _v_prediction,
+    "teacher_forcing": _causal,
+}
 
 
 def default_settings(facts: TrainingFacts, config: SamplerConfig) -> Settings:
@@ -64,4 +115,5 @@ def default_settings(facts: TrainingFacts, config: SamplerConfig) -> Settings:
         fps=facts.fps,
         steps=config.steps,
         guidance_scale=config.guidance,
+        guidance_rescale=RESCALE if facts.objective == "v_prediction" else 0.0,
     )

@@ -19,6 +19,9 @@ from components.denoiser.programs import Feed
 from components.denoiser.weights import CONFIG, read_image_model, write_null_caption
 from components.errors import ContractError
 from components.report import Report
+from components.runtime import is_main_process
+from components.training import processes
+from components.training.averages import each_average
 from components.training.checkpoint import fingerprint_of, remove_checkpoints
 from components.training.curves import write_csv
 from components.training.loop import train
@@ -39,15 +42,20 @@ def run(config: PixArtConfig, paths: StagePaths) -> Report:
     null_caption = TextEncoder.from_pretrained(paths.input("text")).encode([""])[0][0]
     if config.weights is not None:
         return _import(Path(config.weights), null_caption, facts, paths)
+    processes.require_samples(batches.samples, str(paths.input("latents")))
     denoiser = PixArtDenoiser(_new_model(config, batches), null_caption)
     program = EpsilonProgram(denoiser, Feed(batches, config.caption_dropout))
     result = train(program, config, paths, fingerprint=fingerprint_of(config, paths), title="pixart")
-    with fresh_folder(paths.output("transformer")) as folder:
-        denoiser.transformer.save_pretrained(folder)
-        write_null_caption(folder, null_caption)
-        facts.write(folder)
-    remove_checkpoints(paths)
-    return Report("pixart", metrics=result.metrics(), counts={"samples": batches.samples})
+    if is_main_process():
+        with fresh_folder(paths.output("transformer")) as folder:
+            denoiser.transformer.save_pretrained(folder)
+            write_null_caption(folder, null_caption)
+            facts.write(folder)
+            for name in each_average(program.module, result.other_averages):
+                denoiser.transformer.save_pretrained(folder / name)
+        remove_checkpoints(paths)
+    counts = {"samples": batches.samples}
+    return Report("pixart", metrics=result.metrics(), counts=counts, quarantine=result.quarantine())
 
 
 def geometry(config: PixArtConfig, batches: LatentBatches) -> dict[str, Any]:

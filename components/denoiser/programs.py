@@ -33,6 +33,7 @@ class Feed:
     batches: LatentBatches
     caption_dropout: float
     waited: float = 0.0  # seconds since the last look
+    epoch: int = 0  # of the last batch
 
     def __post_init__(self) -> None:
         self._images = {family.key for family in self.batches.families if family.frames == 1}
@@ -41,6 +42,7 @@ class Feed:
         """The batch at a position."""
         with self._waiting():
             batch = self.batches.batch(position)
+        self.epoch = self.batches.schedule.epoch_of(position)
         is_image = batch.bucket in self._images
         null = captioned.null_text(batch.text.to(compute_device()))
         conditions = Conditions(
@@ -63,7 +65,10 @@ class Feed:
         """The step's result from the loss per sample (B,)."""
         waited, self.waited = self.waited, 0.0
         loss = losses.mean()
-        return StepResult(loss, {f"loss_{fed.kind}": loss.detach()}, fed.batch.clip_ids, waited)
+        return StepResult(
+            *(loss, {f"loss_{fed.kind}": loss.detach()}, fed.batch.clip_ids, losses.detach(), waited),
+            epoch=self.epoch,
+        )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Training a video transformer on latents: the body that the adaptation steps and the training stages share."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,19 +10,25 @@ from components.artifacts import StagePaths, fresh_folder, write_json
 from components.data.loader import LatentBatches
 from components.denoiser.config import LatentStageConfig, TimesConfig
 from components.denoiser.facts import TrainingFacts
+from components.denoiser.held_out import held_out_checks
 from components.denoiser.latent_inputs import channels_of, facts_of
 from components.denoiser.programs import Feed, FlowProgram
 from components.errors import ContractError
 from components.report import Report
+from components.runtime import is_main_process
+from components.training import processes
+from components.training.averages import each_average
 from components.training.checkpoint import fingerprint_of, remove_checkpoints
+from components.training.config import LoopConfig
 from components.training.loop import train
-from components.training.program import Program
+from components.training.program import Check, Program
 from models.coverage import CoverageReport
-from models.diffusion import FrameMasks, RectifiedFlow, Times
+from models.diffusion import FrameMasks, InputChannels, RectifiedFlow, Times
 from models.transformers.video_transformer import VideoTransformer
 
 log = logging.getLogger(__name__)
 COVERAGE = "coverage.json"
+NOTHING_BESIDE = InputChannels()
 MakeProgram = Callable[[VideoTransformer, Feed, LatentStageConfig], Program]
 
 
@@ -33,6 +39,16 @@ class Start:
     model: VideoTransformer
     coverage: CoverageReport
     objective: str
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a stage teaches, and what its output is to say of itself."""
+
+    program: Program
+    facts: TrainingFacts
+    samples: int  # of an epoch
+    checks: Sequence[Check] = ()  # looks at the averaged weights while it trains
 
 
 def epsilon_program(model: VideoTransformer, feed: Feed, _config: LatentStageConfig) -> Program:
@@ -57,31 +73,74 @@ def train_stage(
 ) -> Report:
     """Train the model and write the averaged weights with coverage and facts to `paths.output("transformer")`."""
     model = start.model
-    require_channels(model, batches, paths.input("latents"))
-    log.info("%s: weights\n%s", name, start.coverage.text())
+    require_channels(model, channels_of(batches), paths.input("latents"))
     _freeze(model, config)
     program = OBJECTIVES[start.objective](model, Feed(batches, config.caption_dropout), config)
-    result = train(program, config, paths, fingerprint=fingerprint_of(config, paths), title=name)
     facts = facts_of(batches, start.objective, _plain(config.times))
-    export(model, start.coverage, facts, paths.output("transformer"))
-    remove_checkpoints(paths)
-    return Report(name, metrics=result.metrics(), counts={"samples": batches.samples}, notes=_notes(start))
+    checks = _checks(config, paths, model, program)
+    return train_program(name, start, Course(program, facts, batches.samples, checks), config, paths)
 
 
-def export(model: VideoTransformer, coverage: CoverageReport, facts: TrainingFacts, target: Path) -> None:
-    """The folder that the next stage starts from."""
+def _checks(
+    config: LatentStageConfig, paths: StagePaths, model: VideoTransformer, program: Program
+) -> list[Check]:
+    """What the stage looks at while it trains: with the flow objective, which sampling needs."""
+    if not isinstance(program, FlowProgram):
+        return []
+    held_out = held_out_checks(config, paths, program.flow)
+    if not config.preview.steps:
+        return held_out
+    from components.previews import preview_checks  # brings in all that generation needs
+
+    return [*held_out, *preview_checks(config, paths, model, program.flow.times)]
+
+
+def train_program(name: str, start: Start, course: Course, config: LoopConfig, paths: StagePaths) -> Report:
+    """Train the model of `start` and write its averaged weights with coverage and facts."""
+    processes.require_samples(course.samples, str(paths.input("latents")))
+    log.info("%s: weights\n%s", name, start.coverage.text())
+    start.model.train()
+    identity = fingerprint_of(config, paths)
+    result = train(course.program, config, paths, fingerprint=identity, title=name, checks=course.checks)
+    if is_main_process():
+        others = each_average(course.program.module, result.other_averages)
+        export(start.model, start.coverage, course.facts, paths.output("transformer"), others)
+        remove_checkpoints(paths)
+    return Report(
+        *(name, result.metrics(), {"samples": course.samples}),
+        notes=_notes(start),
+        quarantine=result.quarantine(),
+    )
+
+
+def export(
+    model: VideoTransformer,
+    coverage: CoverageReport,
+    facts: TrainingFacts,
+    target: Path,
+    others: Iterable[str] = (),
+) -> None:
+    """The folder that the next stage starts from. others: folders in it, for what the model holds at each."""
     with fresh_folder(target) as folder:
         model.requires_grad_(True).save_pretrained(folder)
         write_json(folder / COVERAGE, coverage.as_dict())
         facts.write(folder)
+        for name in others:
+            model.save_pretrained(folder / name)
 
 
-def require_channels(model: VideoTransformer, batches: LatentBatches, manifest: Path) -> None:
-    """Raises `ContractError` before the first step where the latents have other channels than the model."""
-    if model.config.in_channels != channels_of(batches):
+def require_channels(
+    model: VideoTransformer, latent_channels: int, manifest: Path, beside: InputChannels = NOTHING_BESIDE
+) -> None:
+    """Raises `ContractError` before the first step where the model does not take the latents' channels.
+
+    `beside` are the channels that the objective puts after them.
+    """
+    needed = beside.count(latent_channels)
+    if model.config.in_channels != needed:
         raise ContractError(
-            f"latents in {manifest} have {channels_of(batches)} channels and the model takes"
-            f" {model.config.in_channels}; encode with the autoencoder it was trained on"
+            f"latents in {manifest} have {latent_channels} channels, which makes {needed} with those of the objective,"
+            f" and the model takes {model.config.in_channels}; encode with the autoencoder it was trained on"
         )
 
 

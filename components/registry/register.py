@@ -37,10 +37,9 @@ from models.generation.layout import read_settings
 log = logging.getLogger(__name__)
 
 PIPELINE = Path("artifacts/pipeline")
-AUTOENCODER_FOLDER = Path("artifacts/autoencoder/stage3")
 EVALUATION = Path("artifacts/evaluate")
 VERDICT = Path("artifacts/gate/verdict.json")
-TRACKED = (PIPELINE, AUTOENCODER_FOLDER, EVALUATION, Path("artifacts/clips/dedup.json"))
+TRACKED = (PIPELINE, EVALUATION, Path("artifacts/clips/dedup.json"))
 EVALUATION_TAG = "evaluation_sha256"
 MODEL_CODE = Path(__file__).with_name("pyfunc_model.py")
 FILES = "model"  # where a version's files lie in its run
@@ -61,7 +60,7 @@ class Candidate:
 def register_candidate(root: Path, params: Params, parent_run: str | None = None) -> dict[str, str]:
     """Register autoencoder and text-to-video model; registered name -> version. The same weights twice: one version."""
     with registry_lock(root):
-        autoencoder = _candidate(root, AUTOENCODER, AUTOENCODER_FOLDER, params)
+        autoencoder = _candidate(root, AUTOENCODER, Path(params.candidate.autoencoder), params)
         first = _find(root, autoencoder) or _register_autoencoder(root, autoencoder, parent_run)
         pipeline = _candidate(root, TEXT_TO_VIDEO, PIPELINE, params)
         pipeline.tags["parent.autoencoder"] = f"{AUTOENCODER} v{first.number}"
@@ -75,7 +74,7 @@ def register_candidate(root: Path, params: Params, parent_run: str | None = None
 def _candidate(root: Path, name: str, folder: Path, params: Params) -> Candidate:
     digest = sha256_of(root / folder)
     tags = {DIGEST_TAG: digest, "code": git_revision(root), "recipe": params.recipe}
-    for path in TRACKED:
+    for path in (*TRACKED, Path(params.candidate.autoencoder)):
         if recorded := locked_digest(root, root / path):
             tags[f"dvc.{path.as_posix()}"] = recorded
     return Candidate(name, root / folder, digest, tags)

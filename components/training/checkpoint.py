@@ -1,39 +1,57 @@
-"""Resumable state of a training stage: written whole or not at all, and only taken up by the same work.
+"""Resumable state of a training stage: written beside training, whole or not at all, and for the same work only.
 
-A checkpoint is a folder that gets its name when everything in it is on disk. Its fingerprint says which
-configuration and which inputs it belongs to; checkpoints with another one are removed, since DVC would
-otherwise record weights that the recorded inputs did not make.
+A step is interrupted for a copy to host memory; a thread writes it. A checkpoint is a folder that gets its name when
+every process has its part on disk and `state.json` holds the sha256 of each file. Its fingerprint says which parameters
+and inputs it belongs to. Those of other work are set aside, since DVC would otherwise record weights that the recorded
+inputs did not make.
 """
 
 import logging
-import os
+import math
 import shutil
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel
 from torch import Tensor
 
-from components.artifacts import StagePaths, read_json, sha256_of, sha256_of_json, write_json
+from components.artifacts import StagePaths, read_json, write_json
 from components.errors import UserError
+from components.training import processes
+from components.training.background import PAUSES, Background
+from components.training.checkpoint_files import (
+    BUFFER,
+    Damaged,
+    StoredTensors,
+    Written,
+    check_files,
+    rank_file,
+    read_state,
+    sync,
+    write_state,
+    write_tensors,
+)
 from components.training.ema import Ema
 from components.training.engine import Engine
+from components.training.fingerprint import Fingerprint, fingerprint_of
+from components.training.host_copy import HostCopy
+from components.training.resume import Choice
+from components.training.sentinel import Detour
+from components.training.shards import MOMENTS, WEIGHT
 
 log = logging.getLogger(__name__)
-KEPT = 2
-FORMAT = 1
-STATE = "state.json"
-HARMLESS = {"log_steps", "checkpoint_steps"}  # may change while a run is paused
-IDENTIFIED_BY_CLIPS = {"videos"}  # the clip table holds their digests; they may be terabytes
-
-
-def fingerprint_of(config: BaseModel, paths: StagePaths) -> str:
-    """Digest of what a stage's result follows from: its parameters and its inputs."""
-    inputs = {name: sha256_of(paths.input(name)) for name in paths.inputs if name not in IDENTIFIED_BY_CLIPS}
-    parameters = config.model_dump(mode="json", exclude=HARMLESS)
-    return sha256_of_json({"format": FORMAT, "parameters": parameters, "inputs": inputs})
+__all__ = ["Checkpoints", "Progress", "fingerprint_of", "remove_checkpoints"]
+BEST = "best.json"
+OTHERS_SECONDS = 3600.0  # rank 0 waits this long for the files of the others
+GRACE_SECONDS = 20.0  # and this long when the run is over
+LOOK_SECONDS = 0.05
+WAY_OUT = (
+    "Free space in {folder} or bring its storage back, then start the same stage again: it goes on from the last"
+    " whole checkpoint"
+)
 
 
 def remove_checkpoints(paths: StagePaths) -> None:
@@ -43,102 +61,259 @@ def remove_checkpoints(paths: StagePaths) -> None:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: finished optimizer steps, and the means that the next log step needs."""
+    """Where a run stands after `step` optimizer steps."""
 
     step: int
-    window: dict[str, Any]
+    window: Mapping[str, Any]  # the means that the next log step needs
+    rows: int = 0  # of the curve
+    epoch: int | None = None  # of the data, where the program counts them
+    score: float | None = None  # the lowest is best
+    sentinel: Mapping[str, Any] = field(default_factory=dict)  # see `Guard.state`
 
 
 class Checkpoints:
-    """The checkpoints of one stage. All processes call `save` and `load` together."""
+    """The checkpoints of one stage. All processes call each method together."""
 
-    def __init__(self, folder: Path, fingerprint: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        fingerprint: Fingerprint,
+        *,
+        keep_last_n: int = 2,
+        pauses: Sequence[float] | None = None,
+    ) -> None:
         self.folder = folder
         self.fingerprint = fingerprint
+        self.keep_last_n = keep_last_n
+        self.writer = Background(PAUSES if pauses is None else pauses)
+        self._memory = HostCopy()
+        self._saved: int | None = None  # step of the newest checkpoint, written or being written
+        self.stall_seconds = 0.0  # that training has waited for checkpoints
 
-    def newest(self) -> Path | None:
-        """The newest checkpoint of this fingerprint."""
-        return next(reversed(self._complete()), None)
+    def choose(self, resume: str = "latest") -> Path | None:
+        """The checkpoint to go on from: `latest`, `best`, a step, a folder, or None for `none` and where there is none.
 
-    def clear_others(self) -> None:
-        """Remove what another configuration, other inputs or a kill has left. One process calls this."""
-        states = [read_json(folder / STATE) for folder in self._folders()]
-        if all(state["fingerprint"] == self.fingerprint for state in states):
-            for partial in self.folder.glob(".step-*.partial"):
-                shutil.rmtree(partial)
-            return
-        log.warning(
-            "%s: %d checkpoints of other parameters or inputs are removed; this stage starts at step 0",
-            self.folder,
-            len(states),
-        )
-        shutil.rmtree(self.folder)
+        What this run will not go on from and could mix up with its own is set aside. Raises `UserError` for a
+        checkpoint that is not there, is damaged or belongs to other work; under `latest` a damaged one is named in the
+        log and the one before it is taken.
+        """
+        main = torch.distributed.get_rank() == 0
+        choice = Choice(self.folder, self.fingerprint, resume)
+        candidates = processes.from_main(choice.candidates() if main else [])
+        for folder in candidates:
+            problem = _problem(folder)
+            if problem is None:
+                if main:
+                    choice.set_aside_newer_than(folder)
+                processes.barrier()
+                return folder
+            log.error("%s; this checkpoint is not used", problem)
+        if candidates:
+            raise UserError(
+                f"no checkpoint in {self.folder} is whole; bring one back from a backup, or remove the folder to"
+                " start again at step 0"
+            )
+        return None
+
+    def back_to(self, step: int) -> Path | None:
+        """The newest whole checkpoint of at most `step` steps, None where there is none; newer ones are set aside."""
+        self.wait()
+        choice = Choice(self.folder, self.fingerprint, "latest")
+        candidates = processes.from_main(choice.up_to(step))
+        folder = next((one for one in candidates if _problem(one) is None), None)
+        if folder is not None:
+            if processes.rank() == 0:
+                choice.set_aside_newer_than(folder)
+            processes.barrier()
+        return folder
 
     def save(self, engine: Engine, ema: Ema, progress: Progress) -> None:
-        """Write a checkpoint, then remove all but the newest ones."""
-        final = self.folder / f"step-{progress.step:06d}"
-        if final.is_dir():
+        """Copy the state and begin to write it; waits for the checkpoint before it.
+
+        Raises `UserError` where that one could not be written.
+        """
+        if self._saved == progress.step:
             return
-        partial = self.folder / f".{final.name}.partial"
+        started = time.perf_counter()
+        self.writer.wait()
+        partial = self.folder / f".{_name(progress.step)}.partial"
         if engine.is_main:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-        engine.barrier()
-        engine.save(partial)
-        if engine.is_main or engine.config.zero_stage == 3:
-            torch.save(ema.weights, partial / _ema_file(engine))
-        engine.barrier()
-        if engine.is_main:
-            state = {
-                "fingerprint": self.fingerprint,
-                "step": progress.step,
-                "window": progress.window,
-                "world_size": engine.launch.world_size,
-            }
-            write_json(partial / STATE, state)
-            _flush(partial)
-            partial.replace(final)
-            _sync(self.folder)
-            for old in self._complete()[:-KEPT]:
-                shutil.rmtree(old)
-        engine.barrier()
+        state = self._state(engine, progress)
+        part = self._part(engine, ema)
+        processes.barrier()
+        what = f"writing checkpoint {self.folder / _name(progress.step)}"
+        self.writer.start(lambda: self._write(partial, part, state), what, WAY_OUT.format(folder=self.folder))
+        self._saved = progress.step
+        self.stall_seconds += time.perf_counter() - started
+
+    def check(self) -> None:
+        """Raises `UserError` on all processes where one could not write its part."""
+        if processes.mean([float(self.writer.failed)])[0] > 0:
+            self.writer.check()
+            raise UserError(
+                "another process could not write its part of a checkpoint and says why in its own log."
+                f" {WAY_OUT.format(folder=self.folder)}"
+            )
+
+    def wait(self) -> None:
+        """Until the last checkpoint is on disk. Raises as `save`."""
+        self.writer.wait()
+        processes.barrier()
 
     def load(self, folder: Path, engine: Engine, ema: Ema) -> Progress:
-        """Put a checkpoint into engine and average. Raises `UserError` for another number of processes."""
-        state = read_json(folder / STATE)
-        if state["world_size"] != engine.launch.world_size:
+        """Put a checkpoint into engine and averages, whatever number of processes and ZeRO stage wrote it."""
+        stored = StoredTensors(folder)
+        found, expected = stored.shapes, engine.shapes()
+        if found != expected:
+            differing = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
             raise UserError(
-                f"{folder} was written by {state['world_size']} processes and this run has"
-                f" {engine.launch.world_size}; go on with as many, or remove {self.folder} to start again"
+                f"{folder} is of a model with other trained parameters: {', '.join(differing[:6])}; remove"
+                f" {self.folder} to start again, or give it to `start_weights` to take the weights alone"
             )
-        engine.load(folder)
-        averaged: dict[str, Tensor] = torch.load(
-            folder / _ema_file(engine), map_location="cpu", weights_only=True
+        engine.shards.load(stored)
+        engine.load_buffers(stored.buffers())
+        ema.load(engine.shards, stored)
+        state = stored.state
+        self._saved = state["step"] if folder.parent == self.folder else None
+        window = _window_of(state["window"], engine.launch.rank, engine.launch.world_size)
+        return Progress(
+            state["step"], window, state["rows"], state["epoch"], state["score"], state["sentinel"]
         )
-        ema.load(averaged)
-        return Progress(state["step"], state["window"])
 
-    def _folders(self) -> list[Path]:
-        return sorted(folder for folder in self.folder.glob("step-*") if (folder / STATE).is_file())
+    def close(self) -> None:
+        """Let a checkpoint that is being written become whole; an error is only logged."""
+        self.writer.close()
 
-    def _complete(self) -> list[Path]:
-        return [f for f in self._folders() if read_json(f / STATE)["fingerprint"] == self.fingerprint]
+    def _part(self, engine: Engine, ema: Ema) -> "_Part":
+        """This process's tensors in host memory."""
+        kinds = {kind: engine.shards.tensors(kind) for kind in (WEIGHT, *MOMENTS)} | ema.state()
+        live = {f"{kind}/{name}": value for kind, values in kinds.items() for name, value in values.items()}
+        first = {shard.name: shard.start for shard in engine.shards.own}
+        starts = {key: first[key.partition("/")[2]] for key in live}
+        if engine.is_main:
+            live |= {f"{BUFFER}/{name}": value for name, value in engine.buffers().items()}
+        return _Part(
+            engine.launch.rank, engine.launch.world_size, self._memory.take(live, flat=set(starts)), starts
+        )
+
+    def _state(self, engine: Engine, progress: Progress) -> dict[str, Any]:
+        config = engine.config
+        here = asdict(progress)  # a copy: the window grows on while this is written
+        known = processes.from_all((engine.shards.adam_steps(), here["window"]))
+        return {
+            "fingerprint": self.fingerprint.digest,
+            "contract": dict(self.fingerprint.contract),
+            **here,
+            "window": [window for _, window in known],
+            "seed": config.seed,  # random numbers follow from (seed, position)
+            "position": Detour(progress.sentinel.get("left_out", ())).place(progress.step)
+            * engine.step_batches,  # of the next batch
+            "step_batches": engine.step_batches,
+            "world_size": engine.launch.world_size,
+            "zero_stage": config.zero_stage,
+            "ema": list(config.decays),
+            "shapes": engine.shapes(),
+            "adam_steps": {name: count for counts, _ in known for name, count in counts.items()},
+        }
+
+    def _write(self, partial: Path, part: "_Part", state: Mapping[str, Any]) -> None:
+        """Write this process's file; rank 0 gives the checkpoint its name when all files are there."""
+        final = self.folder / partial.name.removeprefix(".").removesuffix(".partial")
+        if partial.is_dir():
+            written = _write_part(partial, part)
+            write_json(partial / f"rank-{part.rank:05d}.json", asdict(written))
+            if part.rank:
+                return
+            write_state(partial, {**state, "files": self._files(partial, part.world_size)})
+            for note in partial.glob("rank-*.json"):
+                note.unlink()
+            sync(partial)
+            shutil.rmtree(final, ignore_errors=True)
+            partial.replace(final)
+        sync(self.folder)
+        self._keep()
+
+    def _files(self, partial: Path, world_size: int) -> dict[str, Any]:
+        """What every process says of its file."""
+        waited, grace = 0.0, 0.0
+        while True:
+            notes = sorted(partial.glob("rank-*.json"))
+            if len(notes) == world_size:
+                return {rank_file(int(note.stem[5:])): read_json(note) for note in notes}
+            if waited > OTHERS_SECONDS or grace > GRACE_SECONDS:
+                raise OSError(
+                    f"{world_size - len(notes)} of {world_size} processes have not written their part"
+                )
+            time.sleep(LOOK_SECONDS)
+            waited += LOOK_SECONDS
+            grace += LOOK_SECONDS if self.writer.closing.is_set() else 0.0
+
+    def _keep(self) -> None:
+        """Remove all but the newest checkpoints and the best."""
+        states = {}
+        for folder in sorted(self.folder.glob("step-*")):
+            try:
+                states[folder] = read_state(folder)
+            except Damaged as error:
+                log.warning("%s", error)
+        scored = {folder: state["score"] for folder, state in states.items() if _finite(state["score"])}
+        best = min(scored, key=lambda folder: scored[folder], default=None)
+        if best is not None:
+            write_json(self.folder / BEST, {"step": states[best]["step"], "score": scored[best]})
+        for folder in list(states)[: -self.keep_last_n]:
+            if folder != best:
+                shutil.rmtree(folder)
 
 
-def _ema_file(engine: Engine) -> str:
-    """Under ZeRO 3 every process has an average of its own shards."""
-    return f"ema-{engine.launch.rank if engine.config.zero_stage == 3 else 0}.pt"
+@dataclass(frozen=True)
+class _Part:
+    """One process's file in memory."""
+
+    rank: int
+    world_size: int
+    tensors: Mapping[str, Tensor]
+    starts: Mapping[str, int]
 
 
-def _flush(folder: Path) -> None:
-    """Have everything below a folder on disk."""
-    for path in (*folder.rglob("*"), folder):
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _write_part(folder: Path, part: _Part) -> Written:
+    path = folder / rank_file(part.rank)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return write_tensors(path, part.tensors, part.starts)
+    except OSError:
+        path.unlink(missing_ok=True)  # a full disk needs the space
+        raise
+
+
+def _problem(folder: Path) -> str | None:
+    """What is wrong with a checkpoint; each process looks at its share of the files."""
+    problem = None
+    try:
+        files = sorted(read_state(folder)["files"].items())
+        mine = slice(torch.distributed.get_rank(), None, torch.distributed.get_world_size())
+        check_files(folder, dict(files[mine]))
+    except Damaged as error:
+        problem = str(error)
+    return next((said for said in processes.from_all(problem) if said), None)
+
+
+def _name(step: int) -> str:
+    return f"step-{step:06d}"
+
+
+def _window_of(windows: Sequence[Mapping[str, Any]], rank: int, world_size: int) -> Mapping[str, Any]:
+    """A process's means since the last log step; on another number of processes each goes on from their mean."""
+    if len(windows) == world_size:
+        return windows[rank]
+    mean: dict[str, dict[str, float]] = {}
+    for window in windows:
+        for part, values in window.items():
+            summed = mean.setdefault(part, {})
+            for name, value in values.items():
+                summed[name] = summed.get(name, 0.0) + value / len(windows)
+    return mean
+
+
+def _finite(score: float | None) -> bool:
+    return score is not None and math.isfinite(score)

@@ -1,6 +1,6 @@
 """Parameters that every training stage has."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -20,6 +20,42 @@ class OptimizerConfig(Section):
     clip: PositiveFloat = 1.0  # gradient norm
 
 
+class SentinelConfig(Section):
+    """What counts as a broken step, and how often a run may go back from one (see `sentinel`)."""
+
+    retries: NonNegativeInt = 5  # of a run; 0 stops at the first broken step
+    spike: PositiveFloat | None = 12.0  # robust deviations above the median; null: only what is not finite
+    window: int = Field(default=64, ge=8)  # steps that medians are taken of
+    skip_steps: PositiveInt = (
+        1  # left out, ending with the broken one; doubles when the next is within `window`
+    )
+
+
+class ValidationConfig(Section):
+    """The loss on held-out samples while a run goes on, on the averaged weights. Changes nothing in the result."""
+
+    steps: NonNegativeInt = 0  # between two looks; 0 never looks
+    samples: PositiveInt = 64  # of each bucket
+    times: PositiveInt = 10  # noise levels of each
+    seed: int = 1  # of the noise
+
+
+class PreviewConfig(Section):
+    """Pictures or videos made while a run goes on, with the averaged weights. Changes nothing in the result."""
+
+    steps: NonNegativeInt = 0  # between two looks; 0 makes none
+    prompts: tuple[str, ...] = ("a video",)
+    height: PositiveInt | None = None  # null, here and below: as the largest bucket
+    width: PositiveInt | None = None
+    frames: PositiveInt | None = None  # 1 makes pictures
+    sampling_steps: PositiveInt = 30
+    guidance: PositiveFloat = 7.0
+    seed: int = 1
+
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
 class LoopConfig(Section):
     """What every training stage has; stages inherit it. `steps` are optimizer steps."""
 
@@ -30,6 +66,32 @@ class LoopConfig(Section):
     zero_stage: int = Field(default=0, ge=0, le=3)
     accumulation: PositiveInt = 1
     activation_checkpointing: bool = False
-    ema: float = Field(default=0.99, ge=0, lt=1)
+    sequence_parallel: PositiveInt = 1  # processes that share the tokens of a clip
+    compile: Literal["none", "blocks"] = "none"  # by torch.compile: pays back after some hundred steps
+    fp8: bool = False  # in layers whose shapes allow it; needs Transformer Engine
+    ema: Decay | Annotated[tuple[Decay, ...], Field(min_length=1)] = 0.99  # of several, the first is exported
+    start_weights: str | None = None  # a checkpoint or a file of weights: those alone, at step 0
     log_steps: PositiveInt = 10
     checkpoint_steps: PositiveInt = 50
+    keep_last_n: PositiveInt = 2  # checkpoints, besides the best
+    sentinel: SentinelConfig = SentinelConfig()
+    validation: ValidationConfig = ValidationConfig()
+    preview: PreviewConfig = PreviewConfig()
+
+    @property
+    def decays(self) -> tuple[float, ...]:
+        """The decays of the averages."""
+        return self.ema if isinstance(self.ema, tuple) else (self.ema,)
+
+
+class LaunchConfig(Section):
+    """Who starts the processes of a training stage. Part of `runtime`, as results do not depend on it."""
+
+    kind: Literal["local", "torchrun", "ray"] = "local"  # local: in the stage's own process
+    nodes: PositiveInt = 1
+    processes: PositiveInt | None = None  # on each node; null: one for each GPU
+    address: str | None = (
+        None  # torchrun: HOST:PORT where nodes meet; ray: of the cluster, null starts one here
+    )
+    restarts: NonNegativeInt = 3  # in a row, without a new checkpoint between them
+    stop_seconds: PositiveFloat = 120  # that a process which is asked to stop gets to write its checkpoint

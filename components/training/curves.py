@@ -59,7 +59,12 @@ class Curve:
         self.path = path
         self.rows = [row for row in _read(path) if row.step <= resume_at]
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(_line(row) for row in self.rows))
+        self.go_back(resume_at)
+
+    def go_back(self, step: int) -> None:
+        """Drop the rows after a step, which will be made again."""
+        self.rows = [row for row in self.rows if row.step <= step]
+        self.path.write_text("".join(_line(row) for row in self.rows))
 
     def append(self, row: Row) -> None:
         """Add a row, which is in the file when this returns."""

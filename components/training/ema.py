@@ -1,28 +1,51 @@
-"""The exponential moving average of the weights, which is what a stage exports.
+"""Exponential moving averages of the weights, of which a stage exports the first.
 
-It follows the float32 master weights. Under ZeRO 3 each process averages its own shards.
+They follow the float32 weights where those are: every process averages its own shards, with each decay.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from components.training.shards import Shards, Stored
+
+KIND = "ema@"
+
 
 class Ema:
-    """Average of named tensors. The decay warms up as min(decay, (1 + n) / (10 + n)) after n updates."""
+    """One average per decay, by parameter name. A decay warms up as min(decay, (1 + n) / (10 + n)) after n updates."""
 
-    def __init__(self, weights: Mapping[str, Tensor], decay: float) -> None:
-        self.decay = decay
-        self.weights = {name: value.detach().clone().float() for name, value in weights.items()}
+    def __init__(self, weights: Mapping[str, Tensor], decays: Sequence[float]) -> None:
+        self.averages = {
+            decay: {name: value.detach().clone().float() for name, value in weights.items()}
+            for decay in decays
+        }
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The average of the first decay."""
+        return next(iter(self.averages.values()))
 
     def update(self, weights: Mapping[str, Tensor], updates: int) -> None:
         """Take in the weights; `updates` were taken in before."""
-        decay = min(self.decay, (1 + updates) / (10 + updates))
         current = [weights[name].detach().float() for name in self.weights]
-        torch._foreach_lerp_(list(self.weights.values()), current, 1 - decay)
+        for full, average in self.averages.items():
+            decay = min(full, (1 + updates) / (10 + updates))
+            torch._foreach_lerp_(list(average.values()), current, 1 - decay)
 
-    def load(self, weights: Mapping[str, Tensor]) -> None:
+    def load(self, shards: Shards, stored: Stored) -> None:
         """Put back what a checkpoint holds."""
-        for name, value in self.weights.items():
-            value.copy_(weights[name])
+        for decay, average in self.averages.items():
+            for shard in shards.own:
+                values = stored.read(kind_of(decay), shard.name, shard.start, shard.count)
+                average[shard.name].copy_(values.view(average[shard.name].shape))
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Kind of a checkpoint's tensors -> elements by parameter name."""
+        return {kind_of(decay): average for decay, average in self.averages.items()}
+
+
+def kind_of(decay: float) -> str:
+    """What the average of a decay is called in a checkpoint."""
+    return f"{KIND}{decay:g}"

@@ -1,16 +1,14 @@
 """DeepSpeed under every training stage, on one CPU process as on many GPUs.
 
-Differences between ZeRO stages end here: the loop sees float32 weights, a gradient norm and a state on disk.
+Differences between ZeRO stages end here and in `shards`: the loop sees float32 weights and a gradient norm.
 The optimizer is PyTorch's own AdamW and no operator of DeepSpeed's is compiled (its CPU Adam takes 154 s to
 build, its shared-memory collectives 32 s, neither is used in training). bf16 is DeepSpeed's autocast: weights,
 gradient clipping and optimizer stay in float32, so exported weights and averages need no second copy.
 """
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from math import isfinite
-from pathlib import Path
+from math import inf, isfinite
 from typing import Any, cast
 
 import torch
@@ -18,11 +16,14 @@ from torch import Tensor, nn
 
 from components import runtime
 from components.errors import UserError
+from components.training import processes
 from components.training.config import LoopConfig
+from components.training.fp8 import Fp8
+from components.training.parts import blocks_of
 from components.training.schedule import learning_rate
+from components.training.shards import WEIGHT, Shards
 
-log = logging.getLogger(__name__)
-STATE_TAG = "engine"  # folder of DeepSpeed's files inside a checkpoint
+Accept = Callable[[float], bool]
 NEVER = 10**12  # steps between DeepSpeed's own progress lines
 
 
@@ -34,16 +35,21 @@ class Engine:
         self.config = config
         self.launch = runtime.launch()
         self._raw = module
-        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        trained = [(name, value) for name, value in module.named_parameters() if value.requires_grad]
         if not trained:
             raise UserError("no parameter of this stage is trainable; check `trainable`")
         if config.activation_checkpointing:
             enable_activation_checkpointing(module)
-        deepspeed = _joined_deepspeed()
+        deepspeed = processes.join()
+        self.readers, self.reader = readers(config)
+        if config.sequence_parallel > 1:
+            divide_sequence(module, config.sequence_parallel)
+        self._fp8 = Fp8(module, checkpointing=config.activation_checkpointing) if config.fp8 else None
+        self._compiled = compile_blocks(module) if config.compile == "blocks" else []
         self._linear = nn.functional.linear
         settings = config.optimizer
         optimizer = torch.optim.AdamW(
-            trained,
+            [parameter for _, parameter in trained],
             lr=learning_rate(settings, 0, config.steps),
             betas=settings.betas,
             eps=settings.eps,
@@ -53,6 +59,12 @@ class Engine:
         self._engine: Any = deepspeed.initialize(
             model=module, optimizer=optimizer, config=deepspeed_config(config), dist_init_required=False
         )[0]
+        if config.zero_stage == 0 and self.launch.world_size == 1:
+            self._engine.enable_backward_allreduce = (
+                False  # it would copy all gradients twice, for one process
+            )
+        self.shards = Shards(trained, optimizer, self._engine)
+        self.step_batches = config.accumulation * self.readers  # of one optimizer step
 
     @property
     def module(self) -> nn.Module:
@@ -66,61 +78,132 @@ class Engine:
         """Add this batch's gradients; losses of one optimizer step are averaged."""
         self._engine.backward(loss)
 
-    def step(self, *, lr: float, last: bool) -> float:
-        """End one backward pass. After the `last` of an optimizer step, clip and apply; returns the gradient norm.
+    def step(self, *, lr: float, last: bool, accept: Accept = isfinite) -> float:
+        """End one backward pass; returns the gradient norm after the `last` of an optimizer step, else 0.
 
-        A norm that is not finite is returned and nothing is applied.
+        `accept` is asked once, of the norm before clipping. Where it says no, the gradients are dropped and neither
+        weights nor optimizer change; it must say the same on all processes.
         """
-        norm = self._clip() if last and self.config.zero_stage == 0 else 0.0
-        if not isfinite(norm):
-            return norm
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
-        self._engine.step()  # ZeRO clips by itself, and skips the update when the norm is not finite
-        if last and self.config.zero_stage > 0:
-            norm = float(self._engine.get_global_grad_norm())
-        return norm
+        if not last:
+            self._engine.step()
+            return 0.0
+        if self.config.zero_stage == 0:
+            norm = self._clip()
+            if not accept(norm):
+                self._raw.zero_grad(set_to_none=True)
+            self._engine.step()  # of parameters without gradients nothing changes
+            return norm
+        asked: list[float] = []
+
+        def ask(norm: float) -> bool:
+            asked.append(norm)
+            return accept(norm)
+
+        with self._asking(ask):
+            self._engine.step()
+        if not asked:  # ZeRO itself found gradients that are not finite, and dropped them
+            ask(inf)
+        return asked[0]
+
+    @contextmanager
+    def _asking(self, accept: Accept) -> Iterator[None]:
+        """ZeRO takes the norm inside of its step, and drops the gradients where that is no valid norm."""
+        optimizer = self._engine.optimizer
+        name = "_get_norm_groups" if self.config.zero_stage == 3 else "scaled_global_norm"
+        measure = getattr(optimizer, name)
+
+        def measured() -> Any:
+            found = measure()
+            parts = torch.stack(found) if isinstance(found, list) else found.reshape(1)
+            norm = inf if bool((parts < 0).any()) else float(torch.linalg.vector_norm(parts))
+            if accept(norm):
+                return found
+            return list(-torch.ones_like(parts)) if isinstance(found, list) else -torch.ones_like(found)
+
+        setattr(optimizer, name, measured)
+        try:
+            yield
+        finally:
+            delattr(optimizer, name)  # of the instance: the class has the method
 
     def _clip(self) -> float:
         trained = [parameter for parameter in self._raw.parameters() if parameter.grad is not None]
         return float(nn.utils.clip_grad_norm_(trained, self.config.optimizer.clip))
 
     def weights(self) -> dict[str, Tensor]:
-        """Float32 master weights by name, without a copy; under ZeRO 3 the shards of this process."""
+        """Float32 weights by name, those elements that this process averages and saves (see `shards`)."""
+        return self.shards.tensors(WEIGHT)
+
+    def shapes(self) -> dict[str, list[int]]:
+        """Shapes of the trained parameters."""
         return {
-            name: cast(Tensor, getattr(parameter, "ds_tensor", parameter)).detach()
-            for name, parameter in self._raw.named_parameters()
-            if parameter.requires_grad
+            name: list(getattr(parameter, "ds_shape", parameter.shape))
+            for name, parameter in self.shards.named
         }
 
-    def save(self, folder: Path) -> None:
-        """Write module and optimizer; every process takes part."""
-        with _quiet():
-            self._engine.save_checkpoint(str(folder), tag=STATE_TAG, save_latest=False)
+    def buffers(self) -> dict[str, Tensor]:
+        """The module's persistent buffers, such as running means; the same on all processes."""
+        kept = self._raw.state_dict().keys()
+        return {name: value for name, value in self._raw.named_buffers() if name in kept}
 
-    def load(self, folder: Path) -> None:
-        """Read what `save` wrote with the same number of processes."""
-        with _quiet():
-            self._engine.load_checkpoint(str(folder), tag=STATE_TAG)
+    def load_buffers(self, stored: Mapping[str, Tensor]) -> None:
+        """Put back what `buffers` gave."""
+        for name, value in self.buffers().items():
+            value.copy_(stored[name])
 
     def mean(self, values: Sequence[float]) -> list[float]:
         """Mean of each value over the processes."""
-        if self.launch.world_size == 1:
-            return list(values)
-        total = torch.tensor(values, dtype=torch.float64, device=self._engine.device)
-        torch.distributed.all_reduce(total)
-        return cast(list[float], (total / self.launch.world_size).tolist())
+        return processes.mean(values)
 
     def barrier(self) -> None:
         """Wait for all processes."""
-        if self.launch.world_size > 1:
-            torch.distributed.barrier()
+        processes.barrier()
+
+    def whole(self, elements: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Whole tensors from the elements that each process has, in the layout of `weights`."""
+        own = {shard.name: shard for shard in self.shards.own}
+        shapes = self.shapes()
+        found = {}
+        for name, parameter in self.shards.named:
+            shard, shape = own.get(name), shapes[name]
+            if shard is not None and shard.count == shard.shape.numel():
+                whole = elements[name].reshape(shape).clone()
+            else:
+                whole = torch.zeros(torch.Size(shape).numel(), device=parameter.device)
+                if shard is not None:
+                    whole[shard.start : shard.start + shard.count] = elements[name]
+            found[name] = processes.add(whole).view(shape) if self.launch.world_size > 1 else whole
+        return found
+
+    @contextmanager
+    def evaluating(self, weights: Mapping[str, Tensor]) -> Iterator[nn.Module]:
+        """Within the block the module has these weights, laid out as `weights`, to look at and not to train."""
+        kept = {name: value.clone() for name, value in self.weights().items()}
+        self._show(weights)
+        self._engine.eval()
+        try:
+            with torch.no_grad():
+                yield self.module
+        finally:
+            self._engine.train()
+            self._show(kept)
+
+    def _show(self, weights: Mapping[str, Tensor]) -> None:
+        """Compute with `weights` from here on. The optimizer has its own at ZeRO 1 and 2, which stay as they are."""
+        if self.config.zero_stage == 3:
+            self.shards.show(weights)
+            return
+        whole = self.whole(weights)
+        for name, parameter in self.shards.named:
+            parameter.data.copy_(whole[name])
 
     def release(self, weights: Mapping[str, Tensor]) -> None:
         """Put `weights` into the module and give it back whole, as plain parameters; the engine is gone after."""
-        for name, current in self.weights().items():
-            current.copy_(weights[name])
-        whole = {name: self._whole(parameter) for name, parameter in self._raw.named_parameters()}
+        whole = self.whole(weights)
+        frozen = [(name, value) for name, value in self._raw.named_parameters() if name not in whole]
+        whole |= {name: self._gathered(parameter) for name, parameter in frozen}
         self.close()
         for name, parameter in self._raw.named_parameters():
             parameter.data = whole[name]
@@ -131,20 +214,23 @@ class Engine:
         if self._engine is not None:
             self._engine.destroy()
             self._engine = None
+            if self._fp8 is not None:
+                self._fp8.restore()
+            for block in self._compiled:
+                cast(Any, block)._compiled_call_impl = None  # noqa: SLF001  # there is no other way back
             nn.functional.linear = (
                 self._linear
             )  # ZeRO 3 replaces it for the whole process, with other rounding
 
-    def _whole(self, parameter: nn.Parameter) -> Tensor:
-        """A copy of a parameter; under ZeRO 3 put together from the shards of all processes."""
-        shard: Tensor | None = getattr(parameter, "ds_tensor", None)
-        if shard is None:
+    def _gathered(self, parameter: nn.Parameter) -> Tensor:
+        """A copy of a frozen parameter; under ZeRO 3 put together from the parts of all processes."""
+        part: Tensor | None = getattr(parameter, "ds_tensor", None)
+        if part is None:
             return parameter.detach().clone()
-        # Not DeepSpeed's gathering: small parameters stay gathered there and would miss what was put in the shards.
-        shards = [torch.empty_like(shard) for _ in range(self.launch.world_size)]
-        torch.distributed.all_gather(shards, shard)
+        parts = [torch.empty_like(part) for _ in range(self.launch.world_size)]
+        torch.distributed.all_gather(parts, part)
         whole: Any = parameter
-        return torch.cat(shards)[: whole.ds_numel].view(whole.ds_shape)
+        return torch.cat(parts)[: whole.ds_numel].view(whole.ds_shape)
 
 
 def deepspeed_config(config: LoopConfig) -> dict[str, Any]:
@@ -161,6 +247,45 @@ def deepspeed_config(config: LoopConfig) -> dict[str, Any]:
     }
 
 
+def readers(config: LoopConfig) -> tuple[int, int]:
+    """How many processes, or groups of them, read batches of their own, and which of these this process is in.
+
+    Raises `UserError` where processes cannot be put into groups of `sequence_parallel`.
+    """
+    launch, size = runtime.launch(), config.sequence_parallel
+    if launch.world_size % size:
+        raise UserError(
+            f"sequence_parallel {size} does not divide {launch.world_size} processes; choose a divisor, or start"
+            f" a multiple of {size}"
+        )
+    return launch.world_size // size, launch.rank // size
+
+
+def divide_sequence(module: nn.Module, size: int) -> None:
+    """Share the tokens of clips among each `size` processes. Raises `UserError` where the model cannot."""
+    able = [part for part in module.modules() if callable(getattr(part, "divide_among", None))]
+    if not able:
+        raise UserError(f"{type(module).__name__} has no tokens to divide; set sequence_parallel to 1")
+    launch = runtime.launch()
+    starts = range(0, launch.world_size, size)
+    groups = [torch.distributed.new_group(list(range(start, start + size))) for start in starts]
+    try:
+        for part in able:
+            cast(Any, part).divide_among(groups[launch.rank // size])
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def compile_blocks(module: nn.Module) -> list[nn.Module]:
+    """Compile each block at its first pass. Raises `UserError` where there are none."""
+    blocks = blocks_of(module)
+    if not blocks:
+        raise UserError(f"{type(module).__name__} has no blocks to compile; set compile to none")
+    for block in blocks:
+        block.compile()
+    return blocks
+
+
 def enable_activation_checkpointing(module: nn.Module) -> None:
     """Recompute activations in the backward pass. Raises `UserError` if no part of the module can."""
     able = [
@@ -170,37 +295,3 @@ def enable_activation_checkpointing(module: nn.Module) -> None:
         raise UserError(f"{type(module).__name__} has no activation checkpointing; set it to false")
     for part in able:
         cast(Any, part).enable_gradient_checkpointing()
-
-
-def _joined_deepspeed() -> Any:
-    """DeepSpeed, after this process has joined its group."""
-    launch = runtime.launch()  # sets what DeepSpeed reads when it is imported
-    import deepspeed
-
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    backend = "gloo"
-    if torch.cuda.is_available():
-        torch.cuda.set_device(launch.local_rank)
-        backend = "nccl"
-    if not torch.distributed.is_initialized():
-        if launch.world_size == 1:  # a store in memory: no port is opened
-            store = cast(Any, torch.distributed).HashStore()
-            torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
-        else:
-            torch.distributed.init_process_group(backend)
-    # DeepSpeed would compile shared-memory collectives that only its inference uses.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
-    return deepspeed
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """DeepSpeed warns at every save and load; nothing in it concerns the reader of a stage's log."""
-    logger = logging.getLogger("DeepSpeed")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

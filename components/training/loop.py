@@ -7,26 +7,38 @@ process: batches and random numbers follow from (seed, position), and everything
 import hashlib
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from math import isfinite
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
 from components import runtime, tracking
 from components.artifacts import StagePaths
-from components.errors import Interruption, UserError
+from components.errors import Interruption
+from components.params import runtime_of
 from components.progress import progress
+from components.training import processes
 from components.training.checkpoint import Checkpoints, Progress
 from components.training.config import LoopConfig
 from components.training.curves import Curve, Row, Window, write_csv
 from components.training.ema import Ema
-from components.training.engine import Engine
+from components.training.engine import Engine, readers
+from components.training.fingerprint import Fingerprint
+from components.training.guard import Guard
+from components.training.incidents import Incident, named_samples
 from components.training.interrupts import StopRequest, stop_requests
-from components.training.program import Program, StepResult
+from components.training.pace import Clock, Speed
+from components.training.program import VALIDATION_LOSS, Check, CountsSteps, Program, StepResult
+from components.training.resume import settled
 from components.training.schedule import learning_rate
+from components.training.start_weights import put_start_weights
+from components.training.watchdog import Watchdog, dump_path
+from components.training.work import WorkMeter, peak_flops
 
 log = logging.getLogger(__name__)
+NOTICE_SECONDS = 60  # a process that hangs writes its stacks before the others give up on it
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,11 @@ class TrainResult:
     last: Row
     steps_per_second: float  # of this process; not the same twice
     parameters: int  # trained ones
+    stall_seconds: float = 0.0  # that training has waited for checkpoints
+    incidents: tuple[Incident, ...] = ()  # broken steps, whose samples curation is to hear of
+    other_averages: Mapping[float, Mapping[str, torch.Tensor]] = field(
+        default_factory=dict
+    )  # decay -> by name
 
     def metrics(self) -> dict[str, float]:
         """For the stage's report: what is equal in every run of the same inputs."""
@@ -50,23 +67,39 @@ class TrainResult:
             "grad_norm": self.last.grad_norm,
         }
 
+    def quarantine(self) -> list[dict[str, str]]:
+        """For the stage's report: the samples of broken steps, each once."""
+        return named_samples(self.incidents)
+
 
 def train(
-    program: Program, config: LoopConfig, paths: StagePaths, *, fingerprint: str, title: str
+    program: Program,
+    config: LoopConfig,
+    paths: StagePaths,
+    *,
+    fingerprint: Fingerprint,
+    title: str,
+    resume: str | None = None,
+    checks: Sequence[Check] = (),
 ) -> TrainResult:
     """Train `program.module`, which holds the averaged weights afterwards, and write `paths.output("curve")`.
 
-    Goes on from the newest checkpoint with the same fingerprint. Checkpoints stay until the caller, having
-    written its outputs, calls `remove_checkpoints`. Raises `UserError` at a loss or gradient that is not
-    finite, before the weights are touched, and `Interruption` after SIGINT or SIGTERM and a checkpoint.
+    Goes on from the checkpoint that `resume` names (see `Checkpoints.choose`; None: what the process was started
+    with, or else the newest with the same fingerprint). Checkpoints stay until the caller, having written its outputs,
+    calls `remove_checkpoints`. A step with a loss or gradient that is not finite, or far above its recent values, is
+    not applied (see `guard`). Raises `UserError` where that happens too often, and `Interruption` after SIGINT or
+    SIGTERM and a checkpoint. `checks` look at the averaged weights now and then.
     """
-    run = _Run(program, config, paths, fingerprint, title)
+    run = _Run(program, config, paths, title, (fingerprint, resume or runtime.resume()))
+    run.checks = [check for check in checks if check.every]
     try:
         with stop_requests() as request:
             run.to_the_end(request)
         return run.finish()
     finally:
+        run.checkpoints.close()
         run.engine.close()
+        run.watchdog.close()
 
 
 def seed_of(seed: int, position: int) -> int:
@@ -78,24 +111,39 @@ class _Run:
     """One run of a stage."""
 
     def __init__(
-        self, program: Program, config: LoopConfig, paths: StagePaths, fingerprint: str, title: str
+        self,
+        program: Program,
+        config: LoopConfig,
+        paths: StagePaths,
+        title: str,
+        resume: tuple[Fingerprint, str],
     ) -> None:
+        patience = runtime_of(paths.root).hang_minutes * 60
+        processes.join(patience_seconds=patience + NOTICE_SECONDS)
+        self.watchdog = Watchdog(_dump_path(paths.checkpoints), patience)
+        self.checkpoints = Checkpoints(paths.checkpoints, resume[0], keep_last_n=config.keep_last_n)
+        newest = self.checkpoints.choose(resume[1])
+        config = settled(config, newest, readers=readers(config)[0])
         self.program, self.config, self.paths, self.title = program, config, paths, title
         self.parameters = sum(p.numel() for p in program.module.parameters() if p.requires_grad)
+        if newest is None and config.start_weights is not None:
+            put_start_weights(program.module, paths.root / config.start_weights)
+        self.meter = WorkMeter(program.module)
+        self.peak = peak_flops(bf16=runtime.resolve_precision(config.precision) == "bf16")
         self.engine = Engine(program.module, config)  # under ZeRO 3 parameters are shards from here on
-        self.ema = Ema(self.engine.weights(), config.ema)
-        self.checkpoints = Checkpoints(paths.checkpoints, fingerprint)
-        if self.engine.is_main:
-            self.checkpoints.clear_others()
-        self.engine.barrier()
-        newest = self.checkpoints.newest()
+        if isinstance(program, CountsSteps):
+            program.step_batches = self.engine.step_batches
+        self.ema = Ema(self.engine.weights(), config.decays)
+        self.guard = Guard(config.sentinel, self.checkpoints, title)
         at = self.checkpoints.load(newest, self.engine, self.ema) if newest else Progress(0, {})
-        self.step = self.resumed_at = at.step
-        self.window = Window(at.window)
+        self._take_up(at)
+        self.resumed_at = at.step
         self.curve = (
             Curve(paths.checkpoints / "curve.jsonl", resume_at=at.step) if self.engine.is_main else None
         )
-        self.clock = _Clock()
+        self.checks: list[Check] = []
+        self.score = at.score  # the last validation loss, where checks find one
+        self.clock = Clock()
         log.info(
             "%s: %s parameters, %s, ZeRO %d, %s",
             title,
@@ -111,83 +159,121 @@ class _Run:
         with progress(self.title, total) if shown else nullcontext(_no_bar) as advance:
             advance(self.step)
             while self.step < total:
-                loss = self.optimizer_step()
-                advance(text=f"loss {loss:.4g}")
-                if self._stop_asked(request):
+                before = self.step
+                loss = self.optimizer_step(request)
+                advance(self.step - before, text=f"loss {loss:.4g}")
+                self.watchdog.beat()
+                self.checkpoints.check()
+                if self.guard.stop_asked:
                     self._leave(request)
+                if self.guard.refused:
+                    continue
+                self._look()
                 if self.step % self.config.checkpoint_steps == 0 or self.step == total:
                     self.save()
+            self.checkpoints.wait()
 
-    def optimizer_step(self) -> float:
-        """One step of the optimizer over `accumulation` batches per process; returns the mean loss."""
+    def optimizer_step(self, request: StopRequest) -> float:
+        """One step of the optimizer over `accumulation` batches per process; returns their mean loss.
+
+        A broken step is not applied: the run is then where it goes on.
+        """
         started = time.perf_counter()
         lr = learning_rate(self.config.optimizer, self.step, self.config.steps)
         results: list[StepResult] = []
         norm = 0.0
+        place = self.guard.detour.place(self.step)
+
+        def accept(norm: float) -> bool:
+            loss = sum(float(result.loss.detach()) for result in results) / len(results)
+            return self.guard.passes(loss, norm, stop_asked=request.signal is not None)
+
         for micro in range(self.config.accumulation):
-            results.append(self._forward(micro))
+            results.append(self._forward(place, micro))
             self.engine.backward(results[-1].loss)
-            last = micro + 1 == self.config.accumulation
-            if last:
-                self._refuse_if_broken(results, norm)  # before the optimizer sees it
-            norm = self.engine.step(lr=lr, last=last)
-        self._refuse_if_broken(results, norm)
+            norm = self.engine.step(lr=lr, last=micro + 1 == self.config.accumulation, accept=accept)
+        values = _means(results)
+        if self.guard.refused:
+            self._go_back(results)
+            return values["loss"]
         self.ema.update(self.engine.weights(), self.step)
         self.step += 1
-        values = _means(results)
+        self.epoch = results[-1].epoch
         self.window.add({**values, "grad_norm": norm})
         self.clock.add(time.perf_counter() - started, sum(result.wait_seconds for result in results))
         if self.step % self.config.log_steps == 0 or self.step == self.config.steps:
             self._log(lr)
         return values["loss"]
 
-    def _forward(self, micro: int) -> StepResult:
-        launch = self.engine.launch
-        batch = self.step * self.config.accumulation + micro
-        position = batch * launch.world_size + launch.rank
+    def _forward(self, place: int, micro: int) -> StepResult:
+        batch = place * self.config.accumulation + micro
+        position = batch * self.engine.readers + self.engine.reader
         seed = seed_of(self.config.seed, position)
         torch.manual_seed(seed)  # for dropout; what a program draws comes from the generator
         return self.program.step(self.engine.module, position, torch.Generator().manual_seed(seed))
 
-    def _refuse_if_broken(self, results: list[StepResult], norm: float) -> None:
-        losses = [float(result.loss.detach()) for result in results]
-        if isfinite(sum(losses)) and isfinite(norm):
-            return
-        clips = sorted({clip for result in results for clip in result.clip_ids})
-        raise UserError(
-            f"{self.title}: step {self.step + 1} has loss {sum(losses) / len(losses):.4g} and gradient norm {norm:.4g};"
-            f" the weights were not changed. Clips of this step: {', '.join(clips) or 'not named'}."
-            " Look at these clips, lower `optimizer.lr`, or set `precision: fp32`; the stage goes on from its"
-            " last checkpoint"
-        )
+    def _go_back(self, results: list[StepResult]) -> None:
+        """Leave a broken step's batches out, and stand where the run goes on."""
+        checkpoint = self.guard.go_back(self.step, results)
+        if checkpoint is not None:
+            self._take_up(self.checkpoints.load(checkpoint, self.engine, self.ema))
+            if self.curve is not None:
+                self.curve.go_back(self.step)
+
+    def _take_up(self, at: Progress) -> None:
+        """Stand where a checkpoint was written."""
+        self.step = at.step
+        self.epoch = at.epoch
+        self.window = Window(at.window)
+        self.guard.take_up(at.sentinel)
 
     def _log(self, lr: float) -> None:
         means = self.window.take()
-        means["loss"], means["grad_norm"] = self.engine.mean([means["loss"], means["grad_norm"]])
-        pace = self.clock.take()
+        pace, work = self.clock.take(), self.meter.take()
+        shared = pace.steps * self.config.sequence_parallel
+        mine = [means["loss"], means["grad_norm"], work.flops / shared, work.tokens / shared]
+        means["loss"], means["grad_norm"], flops, tokens = self.engine.mean(mine)
         if self.curve is None:
             return
         row = Row(self.step, means["loss"], means["grad_norm"], lr)
         self.curve.append(row)
         left = (self.config.steps - self.step) * pace.step_seconds
+        speed = Speed(pace, flops, tokens, self.peak)
         log.info(
-            "step %d/%d  loss %.4g  |g| %.2f  lr %.1e  %.1f steps/s  data %.0f%%  eta %.0f s",
-            *(self.step, self.config.steps, row.loss, row.grad_norm, lr),
-            *(1 / pace.step_seconds, 100 * pace.wait_seconds / pace.step_seconds, left),
+            "step %d/%d  loss %.4g  |g| %.2f  lr %.1e  %s  eta %.0f s",
+            *(self.step, self.config.steps, row.loss, row.grad_norm, lr, speed.text(), left),
         )
         values = {f"train/{name}": value for name, value in means.items()}
-        perf = {"perf/step_time_sec": pace.step_seconds, "data/wait_sec": pace.wait_seconds}
+        perf = {**speed.metrics(), "perf/checkpoint_stall_sec": self.checkpoints.stall_seconds}
         tracking.log_metrics({**values, "train/lr": lr, **perf}, self.step)
 
-    def save(self) -> None:
-        self.checkpoints.save(self.engine, self.ema, Progress(self.step, self.window.state()))
+    def _look(self) -> None:
+        """Take the looks that are due, at the averaged weights."""
+        due = [check for check in self.checks if self.step % check.every == 0]
+        if not due:
+            return
+        work = self.meter.total
+        with self.engine.evaluating(self.ema.weights) as module:
+            found = {name: value for check in due for name, value in check.look(module, self.step).items()}
+        self.meter.total = work  # of training alone
+        self.watchdog.beat()
+        self.score = found.get(VALIDATION_LOSS, self.score)
+        if self.engine.is_main and found:
+            log.info("step %d/%d  %s", self.step, self.config.steps, _sentence(found))
+            tracking.log_metrics(found, self.step)
 
-    def _stop_asked(self, request: StopRequest) -> bool:
-        """True on all processes as soon as one was asked."""
-        return self.engine.mean([float(request.signal is not None)])[0] > 0
+    def save(self) -> None:
+        rows = self.curve.rows if self.curve else []
+        score = (
+            self.score if any(check.scores for check in self.checks) else (rows[-1].loss if rows else None)
+        )
+        state = self.guard.state()
+        here = Progress(self.step, self.window.state(), len(rows), self.epoch, score, state)
+        self.checkpoints.save(self.engine, self.ema, here)
 
     def _leave(self, request: StopRequest) -> None:
         self.save()
+        self.checkpoints.wait()
         number = request.signal or 15
         raise Interruption(
             f"stopped at step {self.step}/{self.config.steps} on request; the checkpoint is in"
@@ -196,13 +282,28 @@ class _Run:
         )
 
     def finish(self) -> TrainResult:
-        self.engine.release(self.ema.weights)
-        if self.curve is None:  # another process has written it
-            empty = Row(self.step, 0.0, 0.0, 0.0)
-            return TrainResult(self.step, self.resumed_at, empty, empty, self.clock.rate(), self.parameters)
-        write_csv(self.curve.rows, self.paths.output("curve"))
-        first, last = self.curve.rows[0], self.curve.rows[-1]
-        return TrainResult(self.step, self.resumed_at, first, last, self.clock.rate(), self.parameters)
+        first_decay, *others = self.ema.averages.items()
+        averages = {decay: self.engine.whole(average) for decay, average in others}
+        self.meter.close()
+        self.engine.release(first_decay[1])
+        first = last = Row(self.step, 0.0, 0.0, 0.0)
+        if self.curve is not None:  # one process writes it
+            write_csv(self.curve.rows, self.paths.output("curve"))
+            first, last = self.curve.rows[0], self.curve.rows[-1]
+        return TrainResult(
+            *(self.step, self.resumed_at, first, last, self.clock.rate(), self.parameters),
+            stall_seconds=self.checkpoints.stall_seconds,
+            incidents=tuple(self.guard.incidents),
+            other_averages=averages,
+        )
+
+
+def _sentence(found: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in found.items())
+
+
+def _dump_path(folder: Path) -> Path:
+    return dump_path(folder, attempt=runtime.attempt() or 0, rank=processes.rank())
 
 
 def _means(results: list[StepResult]) -> dict[str, float]:
@@ -213,38 +314,6 @@ def _means(results: list[StepResult]) -> dict[str, float]:
             number = float(value.detach()) if isinstance(value, torch.Tensor) else float(value)
             totals[name] = totals.get(name, 0.0) + number / len(results)
     return totals
-
-
-@dataclass(frozen=True)
-class _Pace:
-    """Seconds per step, and those of them that were spent on data."""
-
-    step_seconds: float
-    wait_seconds: float
-
-
-class _Clock:
-    """Time of the steps since the last log line, and of all; what lies between steps does not count."""
-
-    def __init__(self) -> None:
-        self.steps = self.all_steps = 0
-        self.seconds = self.waited = self.all_seconds = 0.0
-
-    def add(self, seconds: float, waited: float) -> None:
-        self.steps += 1
-        self.seconds += seconds
-        self.waited += waited
-
-    def take(self) -> _Pace:
-        steps = max(self.steps, 1)
-        pace = _Pace(self.seconds / steps, self.waited / steps)
-        self.all_steps += self.steps
-        self.all_seconds += self.seconds
-        self.steps, self.seconds, self.waited = 0, 0.0, 0.0
-        return pace
-
-    def rate(self) -> float:
-        return self.all_steps / self.all_seconds if self.all_seconds else 0.0
 
 
 def _no_bar(done: int = 1, text: str = "") -> None:

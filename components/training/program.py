@@ -6,10 +6,12 @@ nothing that has to be saved: a step is a pure function of the weights, a positi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+
+VALIDATION_LOSS = "val/loss"
 
 
 @dataclass(frozen=True)
@@ -18,8 +20,10 @@ class StepResult:
 
     loss: Tensor
     metrics: Mapping[str, Tensor | float] = field(default_factory=dict)
-    clip_ids: Sequence[str] = ()  # named when the loss is not finite
+    clip_ids: Sequence[str] = ()  # named when the step is broken
+    sample_losses: Tensor | None = None  # (B,), of the clips in their order: tells which of them broke it
     wait_seconds: float = 0.0  # spent on reading data
+    epoch: int | None = None  # of the data, where they are counted
 
 
 class Program(Protocol):
@@ -39,3 +43,34 @@ class Program(Protocol):
         (seed, position) alone, so the same position always draws the same numbers.
         """
         ...
+
+
+class Check(Protocol):
+    """A look at the averaged weights now and then. All processes take it together; nothing of it reaches the result."""
+
+    @property
+    def every(self) -> int:
+        """Optimizer steps between two looks; 0 never looks."""
+        ...
+
+    @property
+    def scores(self) -> bool:
+        """True where it finds `VALIDATION_LOSS`, by which the best checkpoint is chosen."""
+        ...
+
+    def look(self, module: nn.Module, step: int, /) -> Mapping[str, float]:
+        """Metrics by name, the same on all processes.
+
+        `module` is in evaluation mode, without gradients, and holds the first average.
+        """
+        ...
+
+
+@runtime_checkable
+class CountsSteps(Protocol):
+    """A program whose mathematics depends on the optimizer step, which is `position // step_batches`.
+
+    The loop sets it, since a run that goes on with other processes or accumulation keeps the batches of a step.
+    """
+
+    step_batches: int

@@ -14,6 +14,7 @@ from flows.cli import (
     doctor,
     evaluation,
     generate,
+    plan,
     recipes,
     registry,
     run,
@@ -42,6 +43,7 @@ app.command("demo")(run.demo)
 app.command("run")(run.run)
 app.command("stage")(run.stage)
 app.command("status")(status.status)
+app.command("plan")(plan.plan)
 app.command("generate")(generate.generate)
 app.command("report")(run.report)
 app.command("evaluate")(evaluation.evaluate)

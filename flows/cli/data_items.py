@@ -1,4 +1,4 @@
-"""`reelforge data show` and `remove`: one clip or file, and the way out of the data set."""
+"""`reelforge data show`, `remove` and `quarantine`: one clip or file, and the ways out of the data set."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands to `reelforge data`."""
     app.command("show")(show)
     app.command("remove")(remove)
+    app.command("quarantine")(quarantine)
 
 
 def show(
@@ -96,6 +97,40 @@ def remove(
         f"The next `reelforge run` leaves it out as taken_down. Commit {TAKEDOWNS};"
         " versions, latents and models above are left as they are: delete them where you must.",
         highlight=False,
+    )
+
+
+def quarantine(
+    clip: Annotated[
+        list[str] | None, typer.Option(help="Only this one of the reported clips; may be repeated.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be added.")] = False,
+) -> None:
+    """Take the clips that broke training steps out of the next version of the data.
+
+    Example: reelforge data quarantine --dry-run
+    """
+    from components.data.quarantine import quarantine as add
+    from components.data.quarantine import reported_clips
+    from components.data.takedowns import QUARANTINE
+
+    root = ROOT.resolve()
+    reported = reported_clips(root)
+    if unknown := sorted(set(clip or ()) - set(reported)):
+        raise UserError(
+            f"no training run has named {', '.join(unknown)}; named: {', '.join(reported) or 'none'}."
+            " `reelforge data remove --clip` takes out any clip"
+        )
+    chosen = {name: reason for name, reason in reported.items() if not clip or name in clip}
+    _lines("clips that broke training steps", (f"{name}  {reason}" for name, reason in chosen.items()))
+    if dry_run or not chosen:
+        return
+    new, gone = add(root, chosen)
+    console.print(
+        f"{len(new)} added to {QUARANTINE}, {len(chosen) - len(new) - len(gone)} were there, {len(gone)} are in no"
+        f" table any more. The next `reelforge run` leaves them out as quarantined. Commit {QUARANTINE}.",
+        highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -1,22 +1,32 @@
-"""`reelforge generate`: videos from prompts, with the champion or with the model of this workspace."""
+"""`reelforge generate`: videos from prompts, with the champion or with a model of this workspace."""
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from components.errors import UserError
 
+if TYPE_CHECKING:
+    from models.generation.cascade import Cascade
+    from models.generation.layout import Settings
+    from models.generation.pipeline import TextToVideoPipeline
+
+    Generator = TextToVideoPipeline | Cascade
+
 ROOT = Path()
+PERCENT = 100
 console = Console()
 
 
 def generate(
     prompts: Annotated[list[str], typer.Argument(help="One or more prompts, each in quotes.")],
     model: Annotated[
-        str, typer.Option(help="champion, candidate, workspace (artifacts/pipeline), or a pipeline folder.")
+        str,
+        typer.Option(help="champion, candidate, workspace (artifacts/pipeline), or the folder of a model."),
     ] = "workspace",
     output: Annotated[Path, typer.Option(help="Folder for the MP4 files.")] = Path("generated"),
     height: Annotated[int | None, typer.Option(help="Pixels; default: the model's.")] = None,
@@ -27,13 +37,17 @@ def generate(
     guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 is none.")] = None,
     negative: Annotated[str, typer.Option(help="What the videos should not show.")] = "",
     seed: Annotated[int, typer.Option(help="Sample i of a prompt list is made from seed + i.")] = 0,
+    first: Annotated[
+        Path | None, typer.Option(help="Image or video whose last frames the videos begin with.")
+    ] = None,
+    overlap: Annotated[int, typer.Option(help="Frames that are given, of --first and in every round.")] = 1,
+    rounds: Annotated[int, typer.Option(help="Rounds by which the videos are then made longer.")] = 0,
 ) -> None:
-    """Make videos from text.
+    """Make videos from text, from an image, or as the continuation of a video.
 
     Example: reelforge generate "a red circle moves left over grey stone" --seed 7
     """
-    from components.progress import progress
-    from models.generation.pipeline import TextToVideoPipeline
+    from models.generation.folder import load_generator
     from models.generation.video_file import WATCHABLE_SIDE, to_mp4
 
     changes = {
@@ -47,22 +61,70 @@ def generate(
         "seed": seed,
     }
     try:
-        pipeline = TextToVideoPipeline.from_pretrained(pipeline_folder(model))
+        made_by = load_generator(pipeline_folder(model))
         settings = replace(
-            pipeline.defaults, **{key: value for key, value in changes.items() if value is not None}
+            made_by.defaults, **{key: value for key, value in changes.items() if value is not None}
         )
-        pipeline.check(prompts, settings)
+        made_by.check(prompts, settings)
+        videos = _make(made_by, prompts, settings, _given(first, overlap, settings), (overlap, rounds))
     except ValueError as error:
         raise UserError(str(error)) from None
-    with progress("sampling", settings.steps) as advance:
-        videos = pipeline(
-            prompts, batch=len(prompts), progress=lambda _done, _total: advance(), **asdict(settings)
-        )
     for index, (prompt, video) in enumerate(zip(prompts, videos, strict=True)):
         path = output / f"{_file_name(prompt)}-{seed + index}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(to_mp4(video, settings.fps, least_side=WATCHABLE_SIDE))
         console.print(path, highlight=False)
+
+
+def _make(
+    made_by: "Generator", prompts: list[str], settings: "Settings", given: Any, longer: tuple[int, int]
+) -> Any:
+    """Videos uint8 (B, T, H, W, 3), after `longer` = (overlap, rounds) rounds of extension."""
+    from components.progress import progress
+    from models.generation.extension import extend
+    from models.generation.pipeline import TextToVideoPipeline
+
+    overlap, rounds = longer
+    if rounds and not isinstance(made_by, TextToVideoPipeline):
+        raise UserError("a cascade makes no longer videos: extend with its base model, or leave --rounds out")
+    with progress("sampling", PERCENT) as advance:
+        videos = made_by(
+            prompts, given=given, batch=len(prompts), progress=_percent(advance), **asdict(settings)
+        )
+    if not rounds or not isinstance(made_by, TextToVideoPipeline):
+        return videos
+    with progress("extension", PERCENT) as advance:
+        return extend(
+            made_by,
+            videos,
+            prompts,
+            overlap=overlap,
+            rounds=rounds,
+            progress=_percent(advance),
+            **asdict(settings),
+        )
+
+
+def _given(first: Path | None, count: int, settings: "Settings") -> Any:
+    if first is None:
+        return None
+    from components.data.last_frames import last_frames
+
+    size = {"height": settings.height, "width": settings.width}
+    return last_frames(first, count, fps=settings.fps, **size)[None]
+
+
+def _percent(advance: Callable[..., None]) -> Callable[[int, int], None]:
+    """Steps done of all, as whole percents."""
+    shown = 0
+
+    def report(done: int, total: int) -> None:
+        nonlocal shown
+        now = PERCENT * done // total
+        advance(now - shown)
+        shown = now
+
+    return report
 
 
 def pipeline_folder(model: str) -> Path:

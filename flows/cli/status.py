@@ -7,7 +7,8 @@ from rich.table import Table
 
 from components.params import Params
 from components.report import Report
-from components.stages import STAGES, Stage
+from components.stage import Stage
+from components.stages import stages_of
 from flows.cli.display import headline
 from flows.preflight import check_workspace
 
@@ -22,10 +23,10 @@ def status() -> None:
     from flows.dvc import changed, descendants
 
     params = check_workspace(ROOT)
-    own = changed(ROOT)
+    own = changed(ROOT, params)
     stale = descendants(own, ROOT, params)
     table = Table("stage", "state", "last result", box=None, pad_edge=False)
-    for stage in STAGES.values():
+    for stage in stages_of(params).values():
         path = ROOT / stage.report
         numbers = headline(Report.read(path)) if path.exists() else ""
         table.add_row(stage.name, _state(stage, own, stale, params), f"[dim]{numbers}[/]")

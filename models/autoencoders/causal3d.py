@@ -165,6 +165,10 @@ class CausalAutoencoder(VideoCodec):
         posterior = self.distribution(self.encoder(self._folded(frames)))
         return Reconstruction(self.decode_raw(posterior.latents(generator), frames.shape[2]), posterior)
 
+    @property
+    def last_layer(self) -> nn.Parameter:
+        return self.decoder.conv_out.weight
+
     def save_pretrained(self, folder: Path) -> None:
         save_weights(self, folder)
         write_config(folder, self, {"model": asdict(self.config)})

@@ -48,6 +48,11 @@ class VideoCodec(nn.Module, ABC):
     def decode_raw(self, latents: Tensor, num_frames: int) -> Tensor:
         """Frames from latents before normalisation."""
 
+    @property
+    @abstractmethod
+    def last_layer(self) -> nn.Parameter:
+        """Weight of the convolution that makes the pixels, where an adversarial term is weighed."""
+
     @abstractmethod
     def save_pretrained(self, folder: Path) -> None:
         """Write a folder that `load_autoencoder` reads."""

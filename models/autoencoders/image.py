@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import torch
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from models.autoencoders.codec import Reconstruction, VideoCodec
@@ -105,6 +105,11 @@ class ImageAutoencoder(VideoCodec):
         """frames: (B, 3, T, H, W) -> the same frames again, through a sample of the posterior."""
         posterior = self.posterior(frames)
         return Reconstruction(self.decode_raw(posterior.latents(generator), frames.shape[2]), posterior)
+
+    @property
+    def last_layer(self) -> nn.Parameter:
+        weight: nn.Parameter = self.spatial.decoder.conv_out.weight
+        return weight
 
     def save_pretrained(self, folder: Path) -> None:
         self.spatial.save_pretrained(folder / SPATIAL)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.autoencoders.codec import Reconstruction, VideoCodec
 from models.autoencoders.config import VideoAutoencoderConfig
@@ -43,6 +43,10 @@ class VideoAutoencoder(VideoCodec):
         posterior = self.temporal.posterior(self.image.encode(frames, generator=generator))
         output = self.decode_raw(posterior.latents(generator), frames.shape[2])
         return Reconstruction(output, posterior)
+
+    @property
+    def last_layer(self) -> nn.Parameter:
+        return self.image.last_layer
 
     def save_pretrained(self, folder: Path) -> None:
         self.image.save_pretrained(folder)

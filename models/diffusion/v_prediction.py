@@ -38,18 +38,20 @@ class VPrediction:
         if self.self_conditioning and not self.channels.estimate:
             raise ValueError("self_conditioning needs InputChannels(estimate=True) and a model that has them")
 
-    def draw(self, latents: Tensor, generator: Generator) -> Draw:
+    def draw(self, latents: Tensor, generator: Generator, coin: float | None = None) -> Draw:
         """Noise, one whole-numbered time per sample, and which samples see an estimate.
 
         These are the first share * B of them; a remainder below one sample gets it as often as it should, so
-        that the share holds for a batch of one too.
+        that the share holds for a batch of one too. `coin` in [0, 1) decides about it; ranks that are given the same
+        one split their batches alike. None draws it.
         """
         noise = torch.randn(latents.shape, generator=generator, device=generator.device).to(latents)
         batch = latents.shape[0]
         times = torch.randint(self.schedule.steps, (batch,), generator=generator, device=generator.device).to(
             latents.device
         )
-        coin = float(torch.rand((), generator=generator, device=generator.device))
+        if coin is None:
+            coin = float(torch.rand((), generator=generator, device=generator.device))
         count = math.floor(self.self_conditioning * batch + coin)
         return Draw(noise, times, torch.arange(batch, device=latents.device) < count)
 

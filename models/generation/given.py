@@ -3,18 +3,22 @@
 B samples, C channels, T H W pixels, t h w latents.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from models.diffusion.samplers import Reference
-from models.generation.layout import Settings
 from models.shapes import LatentGeometry
+
+if TYPE_CHECKING:
+    from models.generation.layout import Settings
 
 
 def from_pixels(
-    given: NDArray[np.uint8] | None, count: int, settings: Settings, geometry: LatentGeometry
+    given: NDArray[np.uint8] | None, count: int, settings: "Settings", geometry: LatentGeometry
 ) -> Tensor | None:
     """Given frames uint8 (count or 1, F, H, W, 3) -> (count, 3, F, H, W) in [-1, 1], or None for None.
 

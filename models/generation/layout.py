@@ -13,12 +13,19 @@ from models.diffusion.channels import InputChannels
 from models.diffusion.schedules import NoiseSchedule
 from models.diffusion.times import Times
 from models.diffusion.v_prediction import VPrediction
+from models.generation.rollout import CausalFlow
+from models.transformers.causal import FrameBlocks
 
 INDEX = "model_index.json"
 DEFAULTS = "generation_config.json"
 TRANSFORMER, CODEC, TEXT, SCHEDULER = "transformer", "vae", "text_encoder", "scheduler"
 SCHEDULER_CONFIG = "scheduler_config.json"
-FLOW, V_PREDICTION = "RectifiedFlow", "VPrediction"  # what the scheduler's file says it is
+FLOW, V_PREDICTION, CAUSAL = (
+    "RectifiedFlow",
+    "VPrediction",
+    "CausalFlow",
+)  # what the scheduler's file says it is
+Sampling = Times | VPrediction | CausalFlow  # of rectified flow, its times; the others are whole
 PIPELINE_CLASS = "TextToVideoPipeline"
 PARTS = {
     TRANSFORMER: ["models.transformers.video_transformer", "VideoTransformer"],
@@ -63,19 +70,16 @@ class Changes(TypedDict, total=False):
     seed: int
 
 
-def write_settings(folder: Path, times: Times | VPrediction, settings: Settings) -> None:
-    """Index, scheduler and default settings of a pipeline whose parts are put in `folder` by the caller.
-
-    `times` are those of rectified flow; v-prediction has its own and is written whole.
-    """
-    kind = FLOW if isinstance(times, Times) else V_PREDICTION
+def write_settings(folder: Path, times: Sampling, settings: Settings) -> None:
+    """Index, scheduler and default settings of a pipeline whose parts are put in `folder` by the caller."""
+    kind = FLOW if isinstance(times, Times) else type(times).__name__
     index = {"_class_name": PIPELINE_CLASS, **PARTS, SCHEDULER: ["models.diffusion", kind]}
     _write(folder / INDEX, index)
     _write(folder / SCHEDULER / SCHEDULER_CONFIG, {"_class_name": kind, **asdict(times)})
     _write(folder / DEFAULTS, asdict(settings))
 
 
-def read_settings(folder: Path) -> tuple[Times | VPrediction, Settings]:
+def read_settings(folder: Path) -> tuple[Sampling, Settings]:
     """What `write_settings` wrote. Raises `ValueError` where the folder is not a whole pipeline."""
     index = _read(folder / INDEX)
     if index.get("_class_name") != PIPELINE_CLASS:
@@ -86,19 +90,27 @@ def read_settings(folder: Path) -> tuple[Times | VPrediction, Settings]:
     return _times_of(folder / SCHEDULER / SCHEDULER_CONFIG), Settings(**_read(folder / DEFAULTS))
 
 
-def _times_of(path: Path) -> Times | VPrediction:
+def _times_of(path: Path) -> Sampling:
     config = _read(path)
     kind = config.get("_class_name", FLOW)
     values = {name: value for name, value in config.items() if not name.startswith("_")}
     if kind == FLOW:
         return Times(**values)
     if kind == V_PREDICTION:
-        parts = {
-            "schedule": NoiseSchedule(**values["schedule"]),
-            "channels": InputChannels(**values["channels"]),
-        }
-        return VPrediction(**{**values, **parts})
-    raise ValueError(f"{path} is of a {kind}; this pipeline samples with {FLOW} or {V_PREDICTION}")
+        return v_prediction_of(values)
+    if kind == CAUSAL:
+        nested = {"times": Times(**values["times"]), "blocks": FrameBlocks(**values["blocks"])}
+        return CausalFlow(**{**values, **nested})
+    raise ValueError(f"{path} is of a {kind}; this pipeline samples with {FLOW}, {V_PREDICTION} or {CAUSAL}")
+
+
+def v_prediction_of(values: Mapping[str, Any]) -> VPrediction:
+    """From its fields, as `asdict` gives them."""
+    parts = {
+        "schedule": NoiseSchedule(**values["schedule"]),
+        "channels": InputChannels(**values["channels"]),
+    }
+    return VPrediction(**{**values, **parts})
 
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ from models.diffusion.times import Times
 from models.diffusion.v_prediction import VPrediction
 from models.generation import layout
 from models.generation.given import from_pixels, reference_of
-from models.generation.layout import Changes, Settings
+from models.generation.layout import Changes, Sampling, Settings
 from models.text import TextEncoder
 from models.transformers.video_transformer import VideoTransformer
 
@@ -42,10 +42,10 @@ class TextToVideoPipeline:
         transformer: VideoTransformer,
         codec: VideoCodec,
         text_encoder: TextEncoder,
-        times: Times | VPrediction,
+        times: Sampling,
         defaults: Settings,
     ) -> None:
-        """`times`: of rectified flow, or v-prediction, which has its own.
+        """`times`: of rectified flow, or v-prediction or a causal flow, which have their own.
 
         Raises `ValueError` if the parts do not belong together.
         """
@@ -157,6 +157,7 @@ class TextToVideoPipeline:
                 )
         if settings.num_frames < 1:
             raise ValueError(f"num_frames must be at least 1 (a still image), not {settings.num_frames}")
+        self._check_grid(settings)
         frames = self.codec.geometry.latent_frames(settings.num_frames)
         if frames % (patch := self.transformer.config.patch[0]):
             raise ValueError(
@@ -169,6 +170,19 @@ class TextToVideoPipeline:
             raise ValueError(f"guidance_rescale is a share in 0..1, not {settings.guidance_rescale}")
         if settings.guidance_power < 0:
             raise ValueError(f"guidance_power must be 0 (constant) or more, not {settings.guidance_power}")
+
+    def _check_grid(self, settings: Settings) -> None:
+        """Learned positions are of one picture size. Raises `ValueError` naming it."""
+        positions = self.transformer.config.positions
+        if positions["kind"] != "learned":
+            return
+        multiples = self.multiple
+        size = tuple(tokens * side for tokens, side in zip(positions["grid"][1:], multiples, strict=True))
+        if size != (settings.height, settings.width):
+            raise ValueError(
+                f"this model has learned positions for {size[0]} x {size[1]} px and makes no other size;"
+                f" {settings.height} x {settings.width} was asked for"
+            )
 
     def conditions(self, prompts: Sequence[str], settings: Settings) -> tuple[Conditions, Conditions]:
         """What the transformer is told with each prompt, and instead of it.
@@ -223,13 +237,19 @@ class TextToVideoPipeline:
         given: Tensor | None,
         progress: Progress | None,
     ) -> NDArray[np.uint8]:
+        latents = self.sample(prompts, settings, given, progress)
+        return to_pixels(self.codec.decode(latents, settings.num_frames))
+
+    def sample(
+        self, prompts: Sequence[str], settings: Settings, given: Tensor | None, progress: Progress | None
+    ) -> Tensor:
+        """Latents (B, C, t, h, w) of videos that begin with the frames `given` (B, 3, F, H, W) in [-1, 1]."""
         noise = self.noise(len(prompts), settings)
         reference: Reference | None = None
         if given is not None:
             reference = reference_of(self.codec.encode(given.to(self.device)), noise)
         guided = self.guided(prompts, settings)
-        latents = self.objective.sample(guided, noise, settings.steps, reference=reference, progress=progress)
-        return to_pixels(self.codec.decode(latents, settings.num_frames))
+        return self.objective.sample(guided, noise, settings.steps, reference=reference, progress=progress)
 
     def _check_parts(self) -> None:
         config = self.transformer.config

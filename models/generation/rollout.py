@@ -13,8 +13,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from models.diffusion.blockwise_flow import BlockwiseFlow
+from models.diffusion.conditions import Progress
 from models.diffusion.guidance import Guided
-from models.diffusion.samplers import sample_euler
+from models.diffusion.samplers import Reference, sample_euler
 from models.diffusion.times import Times
 from models.generation.given import reference_of
 from models.transformers.causal import FrameBlocks
@@ -36,10 +38,17 @@ class Rollout:
     sink: int = 0
 
     @torch.no_grad()
-    def __call__(self, guided: Guided, noise: Tensor, given: Tensor | None = None) -> Tensor:
+    def __call__(
+        self,
+        guided: Guided,
+        noise: Tensor,
+        given: Tensor | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
         """Latents from `noise` (B, C, T, H, W), whose first frames are `given` (B, C, F, H, W), kept exactly.
 
-        Raises `ValueError` where the given frames are not the beginning of these.
+        `progress` is called with the frames that are done and all of them. Raises `ValueError` where the given frames
+        are not the beginning of these.
         """
         frames = noise.shape[2]
         done = noise[:, :, :0] if given is None else given.to(noise)
@@ -68,4 +77,49 @@ class Rollout:
             )  # times[-1] is 0: the block is finished, and its keys and values are written
             cache.keep()
             start = end
+            if progress is not None:
+                progress(start, frames)
         return done
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalFlow(BlockwiseFlow):
+    """The objective of a block-causal model with the way it makes videos; the two fields are those of `Rollout`."""
+
+    cached_frames: int | None = None
+    sink: int = 0
+
+    def sample(
+        self,
+        guided: Guided,
+        noise: Tensor,
+        steps: int,
+        *,
+        reference: Reference | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Latents from `noise` (B, C, T, H, W), `steps` per block; the first frames of `reference` are kept.
+
+        Raises `ValueError` where others than the first frames are given, or where they are to be edited.
+        """
+        rollout = Rollout(
+            blocks=self.blocks,
+            times=self.times,
+            steps=steps,
+            cached_frames=self.cached_frames,
+            sink=self.sink,
+        )
+        return rollout(guided, noise, None if reference is None else head_of(reference, noise), progress)
+
+
+def head_of(reference: Reference, noise: Tensor) -> Tensor:
+    """The given frames (B, C, F, H, W), which must be the first ones. Raises `ValueError` where they are not."""
+    reference.check(noise)
+    count = int((reference.strength[0] == 0).sum())
+    expected = torch.ones_like(reference.strength)
+    expected[:, :count] = 0
+    if not torch.equal(reference.strength, expected):
+        raise ValueError(
+            "a causal model continues from first frames: give frames at the start, the same count for all"
+        )
+    return reference.latents[:, :, :count]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.transformers.causal import (
     FRAME_BY_FRAME,
@@ -25,6 +26,8 @@ from models.transformers.causal import (
 from models.transformers.flex import flex
 from models.transformers.kernels import choose_for, run_kernel, run_ragged
 from models.transformers.relative_bias import RelativeBias
+from models.transformers.sequence import Sequence as TokenSequence
+from models.transformers.sequence import WholeSequence
 from models.transformers.windows import UNSEEN, Cells, Grid, Window, cells, group, join, split, ungroup
 
 DENSE_TOKENS = 1024  # scores of more tokens get no table for their mask
@@ -202,7 +205,9 @@ class SelfAttention(nn.Module):
         self.norm = norm
         self.place = place or unplaced
         self.bias = bias
+        self.sequence: TokenSequence = WholeSequence()
         self.projection = nn.Linear(width, width)
+        self.dropout = 0.0  # share of the output in training: no attention kernel here drops scores
 
     def forward(self, x: Tensor, images: Tensor | None = None, cache: History | None = None) -> Tensor:
         """`images`: (B,), True where the frames of a sample are a stack of images that must not see each other.
@@ -211,15 +216,16 @@ class SelfAttention(nn.Module):
         """
         history: History = cache if cache is not None and self.window.crosses_frames else WHOLE_CLIP
         query_key, value = torch.split(self.qkv(x).view(*x.shape[:4], *self.layout), [2, 1], dim=4)
-        value = value.squeeze(4)
-        query, key = history.place(self.norm(query_key), self.place).unbind(4)
+        query_key = self.sequence.gather_tokens(self.norm(query_key))
+        value = self.sequence.gather_tokens(value.squeeze(4))
+        query, key = history.place(query_key, self.place).unbind(4)
         keys, values = history.extend(key, value)
         mask = history.mask(self.frames, x.shape[1]) if self.window.causal else None
         mixed = attend(query, keys, values, self.window, mask=mask, bias=self.bias)
         if images is not None and self.window.crosses_frames:
             mixed = torch.where(images.view(-1, 1, 1, 1, 1, 1), value, mixed)
-        out: Tensor = self.projection(mixed.flatten(-2))
-        return out
+        out: Tensor = self.projection(self.sequence.gather_heads(mixed).flatten(-2))
+        return functional.dropout(out, self.dropout, self.training) if self.dropout else out
 
 
 def unplaced(query_key: Tensor, first_frame: int) -> Tensor:  # noqa: ARG001  # the signature of `Place`

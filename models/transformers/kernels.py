@@ -7,6 +7,7 @@ width of a head. The choice is a function of plain values, so that it can be rea
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -68,6 +69,12 @@ def choose(task: Task, installed: Installed) -> Name:
     return "flash3" if installed.flash3 else "flash2" if installed.flash2 else "sdpa"
 
 
+def as_given(device: str) -> AbstractContextManager[Any]:
+    """No autocast: the operands of attention have the precision wanted already. The meta device knows none."""
+    available = torch.amp.is_autocast_available(device)
+    return torch.autocast(device, enabled=False) if available else nullcontext()
+
+
 def choose_for(query: Tensor, key: Tensor, scores: Scores) -> Name:
     """The kernel for these tensors (G, tokens, heads, K); a choice is logged once per process."""
     task = Task(
@@ -78,7 +85,7 @@ def choose_for(query: Tensor, key: Tensor, scores: Scores) -> Name:
         scores=scores,
         learning=torch.is_grad_enabled() and query.requires_grad,
     )
-    name = choose(task, NOTHING if task.device == "cpu" else installed())
+    name = choose(task, installed() if task.device == "cuda" else NOTHING)
     announce(name, task.device, task.dtype, scores)
     return name
 
@@ -165,7 +172,7 @@ def sdpa(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tens
 
 def run_kernel(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
     """Attention of queries (G, N, heads, K) over keys and values (G, M, heads, K) by the chosen kernel."""
-    with torch.autocast(query.device.type, enabled=False):  # the operands have the precision wanted already
+    with as_given(query.device.type):
         name = choose_for(query, key, "plain" if bias is None else "biased")
         return in_launches(name, query, key, value, bias)
 
@@ -198,7 +205,7 @@ def run_ragged(groups: Sequence[tuple[Tensor, Tensor, Tensor]]) -> list[Tensor]:
     shapes = torch.tensor([q.shape[:2] for q, _, _ in groups])  # (size classes, 2): cells, tokens of each
     lengths = shapes[:, 1].repeat_interleave(shapes[:, 0])
     joined = [torch.cat([x.flatten(0, 1) for x in operands]) for operands in zip(*groups, strict=True)]
-    with torch.autocast(query.device.type, enabled=False):
+    with as_given(query.device.type):
         out = flash_ragged(name, joined[0], joined[1], joined[2], lengths)
     pieces = torch.split(out, [len(q) * q.shape[1] for q, _, _ in groups])
     return [piece.view(q.shape) for piece, (q, _, _) in zip(pieces, groups, strict=True)]

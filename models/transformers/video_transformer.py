@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 
 from models.checkpoint import CheckedModel
 from models.positions import ScalarEmbedding
@@ -26,7 +27,9 @@ from models.transformers.kinds import of_kind
 from models.transformers.levels import Skips, passages
 from models.transformers.modulation import MODULATIONS, Condition
 from models.transformers.patches import build_patches, unpatchify
-from models.transformers.text_attention import TEXTS, Text
+from models.transformers.sequence import DividedSequence, WholeSequence
+from models.transformers.sequence import Sequence as TokenSequence
+from models.transformers.text_attention import TEXTS, Text, WindowTextAttention
 from models.transformers.token_positions import POSITIONS, RotaryFrequencies
 
 STDIT_PATTERN: Pattern = {"spatial": {"size": [1, None, None]}, "temporal": {"size": [None, 1, 1]}}
@@ -120,6 +123,7 @@ class VideoTransformer(CheckedModel):
         self.passages = passages(self.depths, width)
         self.layers = parts.layers(patterns, sum(self.depths))
         self.final = parts.modulation.final(width, patch[0] * patch[1] * patch[2] * out_channels)
+        self.sequence: TokenSequence = WholeSequence()
         self.initialise()
 
     def forward(  # noqa: PLR0913  # one argument per input
@@ -140,16 +144,17 @@ class VideoTransformer(CheckedModel):
     ) -> Tensor:
         """Noisy latents (B, C, T, H, W) at times (B,) in [0, 1000] -> float32 (B, out channels, T, H, W).
 
-        Channels after the noisy ones hold what the model was configured to read beside them. text: (B, L, caption
-        channels) with text_mask (B, L), 1 on words; or (B, T, L, caption channels), a caption per frame.
-        frame_mask: (B, T), False on frames that are given clean: they are shown time 0. images: (B,), True where the
-        frames of a sample are a stack of independent images. low_resolution: (B, C', T, h, w) latents of the stage
-        before, with the time t_sr (B,) of the noise on them. cache: what is known of earlier frames. For fps, size and
-        label see `Given`. Raises `ValueError` for an input that this model needs, or cannot take.
+        Times may be (B, T), one per frame. Channels after the noisy ones hold what the model was configured to read
+        beside them. text: (B, L, caption channels) with text_mask (B, L), 1 on words; or (B, T, L, caption channels),
+        a caption per frame. frame_mask: (B, T), False on frames that are given clean: they are shown time 0. images:
+        (B,), True where the frames of a sample are a stack of independent images. low_resolution: (B, C', T, h, w)
+        latents of the stage before, with the time t_sr (B,) of the noise on them. cache: what is known of earlier
+        frames. For fps, size and label see `Given`. Raises `ValueError` for an input that this model needs, or cannot
+        take.
         """
         given = Given(fps, size, latents.shape[2], t_sr, label, images, low_resolution)
         self.check(given, frame_mask)
-        x = self.token_positions(self.patches(latents, given), given)
+        x = self.sequence.divide(self.token_positions(self.patches(latents, given), given))
         condition = self.embed_conditions(timestep, given, frame_mask)
         read = partial(self.caption.read, text, text_mask, latents.shape[2])
         words = read() if cache is None else cache.text(read)
@@ -159,7 +164,8 @@ class VideoTransformer(CheckedModel):
             for block in blocks:
                 history = None if cache is None else cache.block(block.index)
                 x = self.run_block(block, x, words, condition, images, history)
-        return unpatchify(self.final(x, condition), self.patch, latents.shape[2:]).float()
+        out = self.sequence.unite(self.final(x, condition))
+        return unpatchify(out, self.patch, latents.shape[2:]).float()
 
     def check(self, given: Given, frame_mask: Tensor | None) -> None:
         """Raise `ValueError` for inputs that tokens of several frames cannot have."""
@@ -171,12 +177,41 @@ class VideoTransformer(CheckedModel):
                 f" and the text {dict(self.config.text)}"
             )
 
+    def divide_sequence(self, sequence: DividedSequence) -> None:
+        """Divide the tokens of each clip among processes.
+
+        Raises `ValueError` where a part other than self-attention looks at several tokens, or heads cannot be divided.
+        """
+        blocks = list(self.blocks())
+        windowed = any(isinstance(block.text_attention, WindowTextAttention) for block in blocks)
+        if len(self.depths) > 1 or windowed:
+            raise ValueError(
+                "an hourglass, or text in windows, needs all tokens; use sequence_parallel 1 with this model"
+            )
+        for block in blocks:
+            heads, biased = block.attention.layout[1], block.attention.bias is not None
+            if biased or heads % sequence.size:
+                raise ValueError(
+                    f"{heads} heads{' with a relative bias' if biased else ''} cannot be divided among"
+                    f" {sequence.size} processes; choose a sequence_parallel that divides them"
+                )
+            block.attention.sequence = sequence
+        self.sequence = sequence
+
+    def divide_among(self, group: ProcessGroup) -> None:
+        """`divide_sequence` over a group of processes."""
+        self.divide_sequence(DividedSequence(group))
+
     def embed_conditions(self, timestep: Tensor, given: Given, frame_mask: Tensor | None = None) -> Condition:
         """Time and what is added to it: one embedding per sample, or per frame where frames have their own time."""
+        added = [embedding(given) for embedding in self.condition_embeddings()]
+        if timestep.ndim == 2:
+            own = timestep.float() if frame_mask is None else timestep.float() * frame_mask
+            per_frame = sum(added, start=self.timestep_embedding(own))
+            return Condition(per_frame, self.adaln(per_frame), per_frame)
         times = timestep.float()[:, None]
         if frame_mask is not None:
             times = torch.cat((times, torch.zeros_like(times)), dim=1)
-        added = [embedding(given) for embedding in self.condition_embeddings()]
         noisy, *clean = (sum(added, start=part) for part in self.timestep_embedding(times).split(1, dim=1))
         embedded = torch.where(frame_mask[..., None], noisy, clean[0]) if frame_mask is not None else noisy
         return Condition(embedded, self.adaln(embedded), noisy, frame_mask)
@@ -231,6 +266,11 @@ class VideoTransformer(CheckedModel):
     def temporal_parameters(self) -> list[nn.Parameter]:
         """The parameters of blocks that cross frames."""
         return [parameter for block in self.crossing_blocks() for parameter in block.parameters()]
+
+    def set_attention_dropout(self, share: float) -> None:
+        """Drop that share of the outputs of self-attention in training; a setting of training, not saved."""
+        for block in self.blocks():
+            block.attention.dropout = share
 
     def initialise(self) -> None:
         """Draw all weights; what a trained image model does not have yet starts without effect."""

@@ -1,13 +1,15 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from components.errors import Interruption, ParamsError
 from components.params import Params
-from components.stages import STAGES
-from flows.dvc import KEPT_LINES, StageFailed, StageRefused, _failure, descendants, reproduce
+from components.stages import STAGES, stages_of
+from flows.dvc import KEPT_LINES, StageFailed, StageRefused, _failure, changed, descendants, reproduce
 from flows.observe import parse_progress
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +23,7 @@ def params() -> Params:
 def test_a_changed_stage_takes_along_everything_that_reads_what_it_writes(params):
     assert descendants({"train@stage3"}, ROOT, params) == {"train@stage3", "package", "evaluate", "gate"}
     assert descendants({"gate"}, ROOT, params) == {"gate"}
-    assert descendants({"footage"}, ROOT, params) == set(STAGES) - {"extractor"}
+    assert descendants({"footage"}, ROOT, params) == set(stages_of(params)) - {"extractor"}
     assert descendants(set(), ROOT, params) == set()
 
 
@@ -39,6 +41,49 @@ def test_the_table_is_in_running_order(params):
         written += paths.outputs.values()
 
 
+SHARED_END = {"package", "evaluate", "gate"}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changed", "expected"),
+    [
+        ("hdvila_tiny", "hdvila@stage1", {"hdvila@stage1", "hdvila@stage2", *SHARED_END}),
+        ("walt_tiny", "walt@base", {"walt@base", "walt@wide", "walt_cascade", *SHARED_END}),
+        ("walt_tiny", "walt@super_resolution_1", {"walt@super_resolution_1", "walt_cascade"}),
+        ("causal_tiny", "causal@stage2", {"causal@stage2", *SHARED_END}),
+    ],
+)
+def test_in_another_system_what_follows_a_stage_ends_in_the_shared_ones(recipe, changed, expected):
+    params = Params.load(ROOT / f"recipes/{recipe}.yaml")
+    assert descendants({changed}, ROOT, params) == expected
+    system = changed.partition("@")[0]
+    assert {stage.system for stage in stages_of(params).values()} == {None, system}
+
+
+def test_a_recipe_without_the_sections_of_its_system_is_refused(params):
+    other = params.model_copy(
+        update={"candidate": params.candidate.model_copy(update={"transformer": "artifacts/walt/wide"})}
+    )
+    with pytest.raises(ParamsError, match="no section `walt"):
+        stages_of(other)
+    nothing = params.candidate.model_copy(update={"transformer": "artifacts/elsewhere"})
+    with pytest.raises(ParamsError, match="no stage makes artifacts/elsewhere; use one of"):
+        stages_of(params.model_copy(update={"candidate": nothing}))
+
+
+@pytest.mark.parametrize("recipe", ["demo", "hdvila_tiny"])
+def test_dvc_is_asked_about_the_stages_of_the_recipe_alone(tmp_path, recipe):
+    """In a fresh workspace everything is changed: all stages of the system, none of another one."""
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    for name in ("components", "models", "pipelines", "registry", "baseline", "data_baseline"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / ".dvc", tmp_path / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache"))
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    shutil.copy(ROOT / f"recipes/{recipe}.yaml", tmp_path / "params.yaml")
+    params = Params.load(tmp_path / "params.yaml")
+    assert changed(tmp_path, params) == set(stages_of(params))
+
+
 def test_exit_code_2_is_the_users_to_mend_and_not_tried_again():
     lines = ["Running stage 'ingest':", "ingest: x is empty", "ERROR: failed to run: python, exited with 2"]
     failure = _failure("ingest", lines)
@@ -46,11 +91,23 @@ def test_exit_code_2_is_the_users_to_mend_and_not_tried_again():
     assert str(failure) == "ingest: x is empty"
 
 
-@pytest.mark.parametrize(("code", "mendable"), [(1, True), (-9, True), (130, False)])
-def test_other_exits_may_be_tried_again_unless_a_person_stopped_it(code, mendable):
+@pytest.mark.parametrize(("code", "mendable"), [(1, True), (-9, True), (2, False)])
+def test_other_exits_may_be_tried_again_unless_a_person_must_mend_something(code, mendable):
     failure = _failure("ingest", [f"ERROR: failed to run: python, exited with {code}"])
     assert isinstance(failure, StageFailed)
     assert failure.mendable is mendable
+
+
+@pytest.mark.parametrize("code", [130, 143])
+def test_a_stage_that_was_asked_to_stop_has_not_failed(code):
+    lines = [
+        "train@stage1: stopped at step 7/12 on request",
+        f"ERROR: failed to run: python, exited with {code}",
+    ]
+    failure = _failure("train@stage1", lines)
+    assert isinstance(failure, Interruption)
+    assert "step 7/12" in str(failure)
+    assert failure.exit_code == code
 
 
 def test_a_stage_of_many_lines_ran_and_the_second_time_it_did_not(tmp_path):

@@ -13,7 +13,7 @@ from components.data import store
 from components.data.filter import SCORES
 from components.errors import ContractError
 from components.params import Params
-from components.stages import CLIPS
+from components.stage import CLIPS
 
 STATES = ("dedup", "caption", "filter", "score", "split")  # newest first
 COLUMNS = (

@@ -9,11 +9,12 @@ from components import runtime
 from components.artifacts import sha256_of
 from components.data import store
 from components.page.words import duration, plural
+from components.params import Params
 from components.provenance import git_revision, locked_stages, machine
 from components.registry.history import read_history
 from components.registry.lineage import CLIPS, build_lineage
 from components.registry.page.words import DIGEST_DIGITS
-from components.registry.register import AUTOENCODER_FOLDER, PIPELINE
+from components.registry.register import PIPELINE
 from components.registry.versions import AUTOENCODER, TEXT_TO_VIDEO, Version, versions
 from components.tracking import RunSummary
 from components.tracking_writer import has_store
@@ -40,7 +41,7 @@ def facts(root: Path, summaries: dict[str, RunSummary]) -> list[Fact]:
     """What one needs to find this model again, and to make it again."""
     listed = [
         *_model_facts(root, TEXT_TO_VIDEO, PIPELINE),
-        *_model_facts(root, AUTOENCODER, AUTOENCODER_FOLDER),
+        *_model_facts(root, AUTOENCODER, Path(Params.load(root / "params.yaml").candidate.autoencoder)),
     ]
     listed.append(Fact("Code", git_revision(root), code=True))
     listed.extend(_hardware(summaries))

@@ -9,7 +9,8 @@ from markupsafe import Markup
 
 from components.page.charts import Point, line_chart, short
 from components.page.words import duration
-from components.stages import STAGES, Stage
+from components.stage import Stage
+from components.stages import STAGES
 from components.tracking import RunSummary
 
 GROUPS = {

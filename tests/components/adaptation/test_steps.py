@@ -209,7 +209,7 @@ def test_captions_of_another_text_encoder_are_refused(chain, tmp_path):
     _, folders = chain
     other = Workspace(tmp_path)
     make_text(tmp_path, seed=2)
-    with pytest.raises(ContractError, match="run the stage encode@images again"):
+    with pytest.raises(ContractError, match="run the encode stage of these latents again"):
         other.run_step("time_shift", folders["rectified_flow"])
     other.images = make_latents(tmp_path, "images", [(1, 16, 16)], weights="a")
     with pytest.raises(ContractError, match="trained with text encoder"):

@@ -61,7 +61,7 @@ def paths_of(root, name):
     if BEFORE[name]:
         inputs["autoencoder"] = f"artifacts/autoencoder/{BEFORE[name]}"
     outputs = {"autoencoder": f"artifacts/autoencoder/{name}", "curve": f"curves/autoencoder@{name}.csv"}
-    return stage_paths(root, inputs, outputs)
+    return stage_paths(root, inputs, outputs, f"autoencoder@{name}")
 
 
 def run(root, name, config=None):
@@ -91,7 +91,7 @@ def test_a_stage_writes_codec_contract_curve_and_report(finished, name):
     assert report.metrics["steps"] == 3
     assert 0 < report.metrics["psnr"] < 40
     assert report.counts == {"train_clips": 4, "held_out_clips": 2}
-    assert not (root / "checkpoints" / "stage").exists()
+    assert not (root / "checkpoints" / f"autoencoder@{name}").exists()
 
 
 def test_latents_get_shorter_in_the_temporal_stages(finished):

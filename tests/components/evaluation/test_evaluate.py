@@ -16,7 +16,7 @@ from components.evaluation.config import EvaluateConfig, SamplerConfig
 from components.evaluation.frechet import frechet_distance
 from components.evaluation.record import EvaluationRecord
 from components.evaluation.text_video import TextVideoEncoder
-from components.evaluation.validation_loss import fixed_noise, interior_times
+from models.diffusion.fixed_draws import fixed_noise, interior_times
 from models.diffusion.times import Times
 from models.generation.layout import Settings
 from models.generation.pipeline import TextToVideoPipeline

@@ -15,6 +15,7 @@ from components.training.schedule import learning_rate
 from tests.tiny_training import Regression, loop_config, loop_paths, run_tiny
 
 ROOT = Path(__file__).parents[3]
+STOP = {"retries": 0}  # at the first broken step
 
 
 def plain_loop(config) -> dict[str, torch.Tensor]:
@@ -61,7 +62,7 @@ def test_zero_3_leaves_no_trace_in_pytorch(tmp_path, broken):
     linear = nn.functional.linear
     program = Regression(lambda _: float("nan") if broken else None)
     with pytest.raises(UserError) if broken else nullcontext():
-        run_tiny(tmp_path, loop_config(zero_stage=3), program)
+        run_tiny(tmp_path, loop_config(zero_stage=3, sentinel=STOP), program)
     assert nn.functional.linear is linear
 
 
@@ -78,7 +79,7 @@ def test_bf16_follows_float32_and_keeps_float32_weights(tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run_before_the_weights_change(tmp_path, zero_stage):
     program = Regression(lambda position: float("nan") if position == 6 else None)
     with pytest.raises(UserError, match=r"step 7 .* loss nan .*clip-6"):
-        run_tiny(tmp_path, loop_config(zero_stage=zero_stage), program)
+        run_tiny(tmp_path, loop_config(zero_stage=zero_stage, sentinel=STOP), program)
     assert all(p.isfinite().all() for p in program.module.parameters())
 
 
@@ -93,7 +94,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights_change(t
 
     program = InfiniteGradient()
     with pytest.raises(UserError, match=r"step 5 .* gradient norm (inf|nan).*clip-4"):
-        run_tiny(tmp_path, loop_config(zero_stage=zero_stage), program)
+        run_tiny(tmp_path, loop_config(zero_stage=zero_stage, sentinel=STOP), program)
     assert all(p.isfinite().all() for p in program.module.parameters())
 
 
@@ -124,13 +125,13 @@ def two_processes(tmp_path_factory):
     """Folder of runs by two processes, one per ZeRO stage."""
     root = tmp_path_factory.mktemp("two")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [*launcher, "-m", "tests.tiny_training", str(root), "0", "1", "3"]
+    command = [*launcher, "-m", "tests.tiny_training", str(root), "0", "1", "2", "3"]
     result = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-4000:]
     return root
 
 
-@pytest.mark.parametrize("zero_stage", [0, 1, 3])
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
 def test_two_processes_equal_one_that_accumulates_two_batches(tmp_path, two_processes, zero_stage):
     program = Regression()
     run_tiny(tmp_path, loop_config(accumulation=2), program)

@@ -104,7 +104,7 @@ def test_a_sampler_of_another_kind_is_refused(pipeline, tmp_path):
     pipeline.save_pretrained(tmp_path)
     path = tmp_path / "scheduler/scheduler_config.json"
     path.write_text(path.read_text().replace("RectifiedFlow", "EulerDiscreteScheduler"))
-    with pytest.raises(ValueError, match=r"EulerDiscreteScheduler.*RectifiedFlow or VPrediction"):
+    with pytest.raises(ValueError, match=r"EulerDiscreteScheduler.*RectifiedFlow, VPrediction or CausalFlow"):
         TextToVideoPipeline.from_pretrained(tmp_path)
 
 

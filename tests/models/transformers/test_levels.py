@@ -65,3 +65,12 @@ def test_the_deepest_level_comes_up_first():
 def test_depths_that_are_no_hourglass_are_refused(depths: list[int]):
     with pytest.raises(ValueError, match="no hourglass"):
         passages(depths, WIDTH)
+
+
+def test_the_way_up_works_where_autocast_leaves_the_two_levels_in_different_precisions():
+    split, fine, coarse = Split(WIDTH), torch.randn(1, 2, 4, 4, WIDTH), torch.randn(1, 2, 2, 2, WIDTH)
+    exact = split(coarse, [fine])
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = split(coarse, [fine])  # the projection comes out in bf16, what was kept is float32
+    assert mixed.dtype == torch.float32
+    torch.testing.assert_close(mixed, exact, rtol=0.02, atol=0.02)

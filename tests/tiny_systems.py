@@ -1,0 +1,151 @@
+"""Latents that a small model can learn in seconds, and the stages of the further systems on them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from components.artifacts import StagePaths, read_json
+from components.data.latents import Family, LatentManifest, TextTable, describe_shard, write_shard
+from components.denoiser import causal, shifted_windows, walt
+from components.params import Params
+from models.text import EncoderRecord, TextEncoder
+from models.transformers.video_transformer import VideoTransformer
+from tests.tiny_latents import contract
+from tests.tiny_parts import CAPTIONS, tiny_text
+
+ROOT = Path(__file__).parents[1]
+CLIPS = 8
+LOOP = {"precision": "fp32", "log_steps": 10, "checkpoint_steps": 1000, "ema": 0.0, "zero_stage": 0}
+Kind = tuple[str, tuple[int, int, int], tuple[int, int, int, int]]  # resolution, pixels, latent
+
+
+def scenes(latent: tuple[int, int, int, int]) -> Tensor:
+    """(CLIPS, C, t, h, w) of unit variance: a wave per caption, so that the caption says most of it.
+
+    The same scene at every size: half the size is half the size of the same picture.
+    """
+    channels, frames, height, width = latent
+    generator = torch.Generator().manual_seed(5)
+    waves = torch.randn(len(CAPTIONS), channels, 3, 4, 4, generator=generator)
+    own = 0.1 * torch.randn(CLIPS, channels, 3, 4, 4, generator=generator)
+    coarse = waves[torch.arange(CLIPS) % len(CAPTIONS)] + own
+    return functional.interpolate(coarse, (frames, height, width), mode="trilinear", align_corners=True)
+
+
+def make_system_latents(root: Path, kinds: Sequence[Kind], contract: dict[str, Any]) -> Path:
+    """A manifest with one family per kind, and a text encoder for its captions."""
+    text_folder = tiny_text(root / "artifacts/text_encoder")
+    text, mask = TextEncoder.from_pretrained(text_folder).encode(CAPTIONS)
+    folder = root / "store/latents/tiny"
+    write_shard(folder / "text.safetensors", {"text": text.half(), "text_mask": mask}, {})
+    shards = (describe_shard(folder / "text.safetensors", root, "text"),)
+    table = TextTable(EncoderRecord.read(text_folder).digest, text.shape[2], text.shape[1], shards)
+    families = tuple(_family(root, folder, kind) for kind in kinds)
+    manifest = root / "artifacts/latents/tiny.json"
+    LatentManifest(contract, table, 8, families, {}).write(manifest)
+    return manifest
+
+
+def _family(root: Path, folder: Path, kind: Kind) -> Family:
+    resolution, (frames, height, width), latent = kind
+    key = f"{frames}x{height}x{width}"
+    path = folder / f"{resolution}-{key}.safetensors"
+    rows = {
+        "clip_ids": [f"{clip:016x}" for clip in range(CLIPS)],
+        "splits": ["train"] * CLIPS,
+        "windows": [0] * CLIPS,
+    }
+    tensors = {"latents": scenes(latent).half(), "caption": torch.arange(CLIPS) % len(CAPTIONS)}
+    write_shard(path, tensors, rows)
+    shard = describe_shard(path, root, "latents")
+    return Family(key, resolution, "1:1", frames, height, width, latent, CLIPS, (shard,))
+
+
+def small_stage(system: str, name: str, **changes: Any) -> Any:
+    """The configuration of a stage in the system's small recipe, with changes for a test."""
+    params = Params.load(ROOT / f"recipes/{system}_tiny.yaml")
+    config = params.section(f"{system}.{name}")
+    return type(config).model_validate({**config.model_dump(), **LOOP, **changes})
+
+
+def stage_paths(root: Path, stage: str, latents: Path, initial: Path | None = None) -> StagePaths:
+    """Paths of a denoiser stage in this workspace."""
+    inputs = {"latents": latents, "text": root / "artifacts/text_encoder"}
+    return StagePaths(
+        root=root,
+        inputs={**inputs, "initial": initial} if initial else inputs,
+        outputs={
+            "transformer": root / "artifacts" / stage.replace("@", "/"),
+            "curve": root / f"curves/{stage}.csv",
+        },
+        checkpoints=root / "checkpoints" / stage,
+    )
+
+
+def losses(paths: StagePaths) -> list[float]:
+    """The loss column of a stage's curve."""
+    lines = paths.output("curve").read_text().splitlines()[1:]
+    return [float(line.split(",")[1]) for line in lines]
+
+
+CHANNELS = 8
+KINDS = [
+    ("16px", (1, 16, 16), (CHANNELS, 1, 4, 4)),
+    ("16px", (9, 16, 16), (CHANNELS, 5, 4, 4)),
+    ("20px", (1, 16, 24), (CHANNELS, 1, 4, 6)),
+    ("20px", (9, 16, 24), (CHANNELS, 5, 4, 6)),
+    ("32px", (9, 32, 32), (CHANNELS, 5, 8, 8)),
+    ("39px", (1, 32, 48), (CHANNELS, 1, 8, 12)),
+    ("39px", (9, 32, 48), (CHANNELS, 5, 8, 12)),
+]
+STEPS, LEARNING_RATE = 40, 4e-3
+STAGES = {
+    "hdvila@stage1": shifted_windows,
+    "hdvila@stage2": shifted_windows,
+    "walt@base": walt,
+    "walt@wide": walt,
+    "walt@super_resolution_1": walt,
+    "causal@stage1": causal,
+    "causal@stage2": causal,
+}
+
+
+class Workspace:
+    """Latents at several sizes, and a text encoder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.latents = make_system_latents(root, KINDS, contract(CHANNELS))
+
+    def run(
+        self, stage: str, buckets: dict[str, Any], initial: StagePaths | None = None, **changes: Any
+    ) -> StagePaths:
+        """Train a stage of the small recipe, shortened, on these buckets."""
+        system, name = stage.split("@")
+        start = initial.output("transformer") if initial else None
+        paths = stage_paths(self.root, stage, self.latents, start)
+        batches = {"buckets": buckets, "seed": 1, "small_bucket": "repeat"}
+        optimizer = {"lr": LEARNING_RATE, "warmup_steps": 5}
+        config = small_stage(
+            system, name, batches=batches, **{"steps": STEPS, "optimizer": optimizer, **changes}
+        )
+        STAGES[stage].run(config, paths)
+        return paths
+
+
+def fell(paths: StagePaths) -> float:
+    """The mean loss of the first ten steps over that of the last ten."""
+    rows = losses(paths)
+    return rows[0] / rows[-1]
+
+
+def assert_taken_over(paths: StagePaths) -> None:
+    """Every tensor was loaded and nothing was left out."""
+    folder = paths.output("transformer")
+    coverage = read_json(folder / "coverage.json")
+    assert set(coverage["loaded"]) == set(VideoTransformer.from_pretrained(folder).state_dict())
+    assert not coverage["dropped"]
