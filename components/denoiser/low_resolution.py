@@ -13,7 +13,12 @@ class LowResolution:
     """Pairs the rows of every bucket of a stage with those of the same clips at a lower resolution."""
 
     def __init__(self, batches: LatentBatches, resolution: str) -> None:
-        """Raises `ContractError` where a bucket has no counterpart of half its size, or a clip is not in it."""
+        """Raises `ContractError` where a bucket has no counterpart of half its size, or a clip is not in it.
+
+        Crops of videos that are encoded on the fly have no counterpart: they are refused too.
+        """
+        if not isinstance(batches.store, LatentStore):
+            raise ContractError("super-resolution pairs stored latents; set `batches.source` to latents")
         self.store = batches.store
         self._pairs = {family.key: self._pair(family, resolution) for family in batches.families}
 

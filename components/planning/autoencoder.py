@@ -22,7 +22,7 @@ from components.planning.parts import BucketPlan, Choice, DataPlan, StagePlan
 from components.planning.passes import Pass, run_pass
 from components.stage import Stage
 from models.autoencoders.codec import VideoCodec
-from models.autoencoders.perceptual import VGG16, PerceptualDistance
+from models.autoencoders.perceptual import VGG16, PerceptualDistance, vgg
 from models.autoencoders.video import VideoAutoencoder
 
 Config = ImageStageConfig | CausalStageConfig | TemporalStageConfig
@@ -90,7 +90,7 @@ def build_objective(codec: VideoCodec, config: Config) -> nn.Module:
 
 def _distance(config: TrainedOrTaken) -> WeightedDistance | None:
     asked = config.perceptual
-    return WeightedDistance(PerceptualDistance(asked.levels or VGG16), asked.weight) if asked else None
+    return WeightedDistance(PerceptualDistance(vgg(asked.levels or VGG16)), asked.weight) if asked else None
 
 
 def _adversary(codec: VideoCodec, config: TrainedOrTaken) -> Adversary | None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from components.data.buckets import Bucket, assign
 from components.data.config import EncodeConfig
-from components.data.encode import VALUE_BYTES
+from components.data.encode_plan import VALUE_BYTES
 from components.data.forecast import geometries
 from components.data.windows import window_starts
 from components.planning.networks import Networks

@@ -167,7 +167,8 @@ class CausalAutoencoder(VideoCodec):
 
     @property
     def last_layer(self) -> nn.Parameter:
-        return self.decoder.conv_out.weight
+        weight: nn.Parameter = self.decoder.conv_out.get_parameter("weight")
+        return weight
 
     def save_pretrained(self, folder: Path) -> None:
         save_weights(self, folder)
