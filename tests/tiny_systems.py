@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from components.artifacts import StagePaths, read_json
-from components.data.latents import Family, LatentManifest, TextTable, describe_shard, write_shard
+from components.data.latent_shards import Members, ShardRecord, sample_parts, write_latents, write_text
+from components.data.latents import Family, LatentManifest, TextTable
+from components.data.samples import write_samples
 from components.denoiser import causal, shifted_windows, walt
 from components.params import Params
 from models.text import EncoderRecord, TextEncoder
@@ -40,29 +42,32 @@ def make_system_latents(root: Path, kinds: Sequence[Kind], contract: dict[str, A
     """A manifest with one family per kind, and a text encoder for its captions."""
     text_folder = tiny_text(root / "artifacts/text_encoder")
     text, mask = TextEncoder.from_pretrained(text_folder).encode(CAPTIONS)
-    folder = root / "store/latents/tiny"
-    write_shard(folder / "text.safetensors", {"text": text.half(), "text_mask": mask}, {})
-    shards = (describe_shard(folder / "text.safetensors", root, "text"),)
+    store, folder = root / "store", "latents/tiny"
+    shards = (write_text(store, f"{folder}/text.safetensors", text.half().numpy(), mask.numpy()),)
     table = TextTable(EncoderRecord.read(text_folder).digest, text.shape[2], text.shape[1], shards)
-    families = tuple(_family(root, folder, kind) for kind in kinds)
+    made = [_family(store, folder, kind) for kind in kinds]
+    families = tuple(family for family, _ in made)
+    samples = write_samples(
+        store, folder, lambda: sample_parts({family.name: [record] for family, record in made})
+    )
     manifest = root / "artifacts/latents/tiny.json"
-    LatentManifest(contract, table, 8, families, {}).write(manifest)
+    LatentManifest(contract, table, 8, families, {}, samples).write(manifest)
     return manifest
 
 
-def _family(root: Path, folder: Path, kind: Kind) -> Family:
+def _family(store: Path, folder: str, kind: Kind) -> tuple[Family, ShardRecord]:
     resolution, (frames, height, width), latent = kind
     key = f"{frames}x{height}x{width}"
-    path = folder / f"{resolution}-{key}.safetensors"
-    rows = {
-        "clip_ids": [f"{clip:016x}" for clip in range(CLIPS)],
-        "splits": ["train"] * CLIPS,
-        "windows": [0] * CLIPS,
-    }
-    tensors = {"latents": scenes(latent).half(), "caption": torch.arange(CLIPS) % len(CAPTIONS)}
-    write_shard(path, tensors, rows)
-    shard = describe_shard(path, root, "latents")
-    return Family(key, resolution, "1:1", frames, height, width, latent, CLIPS, (shard,))
+    members = Members(
+        clip_ids=[f"{clip:016x}" for clip in range(CLIPS)],
+        splits=["train"] * CLIPS,
+        windows=[0] * CLIPS,
+        variants=["plain"] * CLIPS,
+        captions=[clip % len(CAPTIONS) for clip in range(CLIPS)],
+    )
+    latents = scenes(latent).half().numpy()
+    record = write_latents(store, f"{folder}/{resolution}-{key}.safetensors", latents, members)
+    return Family(key, resolution, "1:1", frames, height, width, latent, CLIPS, (record.shard,)), record
 
 
 def small_stage(system: str, name: str, **changes: Any) -> Any:

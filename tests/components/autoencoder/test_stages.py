@@ -186,6 +186,9 @@ def test_the_temporal_stages_train_a_causal_3d_autoencoder_on_pixels_instead(tmp
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
 def test_recipes_describe_stages_that_follow_from_one_another(path):
     config = Params.load(path).autoencoder
+    if config is None:  # a system with an autoencoder of its own
+        assert Params.load(path).candidate.autoencoder != "artifacts/autoencoder/stage3"
+        return
     assert config.stage1.model is not None
     assert config.stage2.model is None
     assert config.stage3.model is None

@@ -113,12 +113,15 @@ def test_what_is_kept_is_what_autograd_saves() -> None:
 
 
 MEASURED = """
-import resource, sys
+import sys
 import torch
 from components.planning.steps import How, Sample, arguments, build, step_of
 torch.set_num_threads(1)
 config = {"in_channels": 4, "out_channels": 4, "depth": 3, "heads": 4, "head_width": 32, "caption_channels": 32,
           "max_text_tokens": 12}
+def high_water():
+    # kilobytes of this process alone, which `ru_maxrss` is not after a fork
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 def run(sample):
     given = arguments(build(config), sample)
     given = {name: torch.ones(value.shape, dtype=value.dtype) for name, value in given.items()}
@@ -130,10 +133,10 @@ for parameter in model.parameters():
 if sys.argv[1] == "recompute":
     model.enable_gradient_checkpointing()
 run(Sample(1, (4, 2, 8, 8)))  # libraries have their buffers now
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = high_water()
 sample = Sample(4, (4, 9, 32, 32))
 run(sample)
-peak = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+peak = 1024 * (high_water() - before)
 print(peak, step_of(config, sample, How(bf16=False, recompute=sys.argv[1] == "recompute")).peak)
 """
 
