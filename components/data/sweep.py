@@ -100,15 +100,21 @@ def sweep_table(
     return found
 
 
-def selection_counts(root: Path, config: FilterConfig) -> dict[str, int]:
-    """How many clips each named selection would have. Raises `UserError` for one that asks for a missing score."""
+def selection_counts(root: Path, config: FilterConfig) -> dict[str, int | None]:
+    """How many clips each named selection would have; None for one that asks for a score that no clip has."""
     path = root / SCORED
     scores = read_scores(root, path)
     rules = enabled_rules(config, store.Manifest.read(path))
-    rejected = judge(scores, rules, config, stills=still_clips(root, path)).any(axis=1) | taken_down(
-        root, path
-    )
-    return {name: int(each.sum()) for name, each in select(root, path, scores, config, ~rejected).items()}
+    gone = taken_down(root, path) | quarantined(root, path)
+    passed = ~(judge(scores, rules, config, stills=still_clips(root, path)).any(axis=1) | gone)
+    counts: dict[str, int | None] = {}
+    for name, selection in config.selections.items():
+        alone = config.model_copy(update={"selections": {name: selection}})
+        try:
+            counts[name] = int(select(root, path, scores, alone, passed)[name].sum())
+        except UserError:
+            counts[name] = None
+    return counts
 
 
 def matching_rules(metric: str) -> tuple[Rule, ...]:

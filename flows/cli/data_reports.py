@@ -57,7 +57,8 @@ def sweep(
         console.print(_sweep_table(found))
     if filtering.selections and metric is None:
         for name, count in selection_counts(ROOT.resolve(), filtering).items():
-            console.print(f"selection {name}: {count:,} clips")
+            said = "asks for a score that no clip has" if count is None else f"{count:,} clips"
+            console.print(f"selection {name}: {said}")
 
 
 def _sweep_table(found: "Sweep") -> Table:
