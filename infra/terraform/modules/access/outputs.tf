@@ -1,0 +1,4 @@
+output "role_arns" {
+  description = "Role -> ARN, for the annotation eks.amazonaws.com/role-arn of its service account."
+  value       = { for role, resource in aws_iam_role.account : role => resource.arn }
+}
