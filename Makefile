@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 FIND_LINKS := $(if $(PIP_FIND_LINKS),--find-links "$(PIP_FIND_LINKS)")
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-fast check format install browser clean
+.PHONY: demo test test-fast check format install services browser clean
 
 demo: install ## the whole pipeline at its small default, then where to look
 	$(BIN)/reelforge demo
@@ -24,6 +24,9 @@ test: install browser ## all tests
 
 test-fast: install ## without whole pipelines, servers and browsers
 	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+services: install ## MLflow and Prefect on PostgreSQL, and an S3 endpoint, on this machine: `reelforge services down` ends them
+	$(BIN)/reelforge services up
 
 browser: ## the headless browser that checks the report page, where we may install it
 	@command -v chromium >/dev/null || infra/install-chromium || true

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from components.errors import Interruption, UserError
+from components.runtime import use_profile
 from components.stages import STAGES, execute
 
 
@@ -18,6 +19,7 @@ def main() -> int:
         level=logging.INFO, format="%(asctime)s  %(levelname)s  %(name)s  %(message)s", datefmt="%H:%M:%S"
     )
     try:
+        use_profile(arguments.root)
         execute(arguments.stage, arguments.root)
     except UserError as error:
         print(f"{arguments.stage}: {error}", file=sys.stderr)

@@ -31,6 +31,7 @@ HOUSE = {
     "components/data/store.py",
     "components/errors.py",
     "components/params.py",
+    "components/profile.py",
     "components/progress.py",
     "components/provenance.py",
     "components/report.py",

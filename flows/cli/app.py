@@ -2,12 +2,13 @@
 
 import signal
 import sys
+from pathlib import Path
 
 import typer
 from rich.console import Console
 
 from components.errors import UserError
-from components.runtime import prepare_services
+from components.runtime import prepare_services, use_profile
 from flows.cli import catalogue, data, doctor, generate, recipes, registry, run, services, status
 
 HELP = """From a bucket of raw video to a promoted text-to-video model.
@@ -39,6 +40,14 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(catalogue.app, name="models")
 app.add_typer(data.app, name="data")
+app.add_typer(services.app, name="services")
+
+
+@app.callback()
+def with_profile(context: typer.Context) -> None:
+    """Every command goes by the workspace's profile, but those that make and mend it."""
+    if context.invoked_subcommand not in {"services", "infra", "doctor"}:
+        use_profile(Path())
 
 
 def main() -> None:
