@@ -5,6 +5,7 @@ a deployed platform. Without one, MLflow is an SQLite file in the workspace, Pre
 and object storage is what AWS tools find. It holds addresses and no secret: credentials lie in the file that it names.
 """
 
+import json
 import os
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,9 @@ from components.errors import UserError
 
 FILE = "profile.yaml"
 HEAD = "# Written by `{made_by}`; addresses only, no secrets. REELFORGE_PROFILE=none sets it aside for one command.\n"
+
+
+SIGN_IN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "PREFECT_API_AUTH_STRING")
 
 
 class ProfileError(UserError):
@@ -42,6 +46,7 @@ class Cluster(Section):
     name: str
     gpu_instance_type: str | None = None  # None: it has no GPU group
     gpu_max_nodes: int = 0
+    gpu_purchase: str | None = None  # on-demand, spot or capacity-block
 
 
 class Databases(Section):
@@ -63,6 +68,9 @@ class Profile(Section):
     credentials_file: Path | None = None  # in the format of AWS tools; None: what they find by themselves
     credentials_profile: str | None = None
     buckets: Buckets
+    sign_in_file: Path | None = (
+        None  # JSON with some of SIGN_IN, for MLflow and Prefect of a deployed platform
+    )
     store: str | None = None  # where tables and latents of a deployed platform lie
     databases: Databases | None = None
     cluster: Cluster | None = None
@@ -104,7 +112,20 @@ class Profile(Section):
             values["AWS_SHARED_CREDENTIALS_FILE"] = str((root / self.credentials_file).resolve())
         if self.credentials_profile:
             values["AWS_PROFILE"] = self.credentials_profile
-        return values
+        return values | self._sign_in(root)
+
+    def _sign_in(self, root: Path) -> dict[str, str]:
+        if self.sign_in_file is None:
+            return {}
+        path = root / self.sign_in_file
+        try:
+            words = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ProfileError(
+                f"{path}, which signs in to MLflow and Prefect, cannot be read: {error}; `reelforge infra profile`"
+                " writes it"
+            ) from None
+        return {name: str(words[name]) for name in SIGN_IN if name in words}
 
 
 def _remake(path: Path) -> str:

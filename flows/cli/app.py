@@ -9,7 +9,7 @@ from rich.console import Console
 
 from components.errors import UserError
 from components.runtime import prepare_services, use_profile
-from flows.cli import catalogue, data, doctor, generate, recipes, registry, run, services, status
+from flows.cli import catalogue, data, doctor, generate, infra, recipes, registry, run, services, status
 
 HELP = """From a bucket of raw video to a promoted text-to-video model.
 
@@ -41,6 +41,7 @@ app.add_typer(recipes.app, name="recipes")
 app.add_typer(catalogue.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(services.app, name="services")
+app.add_typer(infra.app, name="infra")
 
 
 @app.callback()

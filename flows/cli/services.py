@@ -1,8 +1,9 @@
-"""`reelforge ui`: the MLflow and Prefect pages of this workspace, until Ctrl-C. `reelforge services`: servers that stay.
+"""`reelforge ui`: the MLflow and Prefect pages of this workspace, until Ctrl-C. `reelforge services`: ones that stay.
 
 With a profile in force the pages are those of its services, and `reelforge ui` only says where.
 """
 
+import shlex
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from components.errors import UserError
 from components.runtime import tracking_uri, use_profile
 from flows.preflight import check_port, check_workspace
 
@@ -72,6 +74,19 @@ def services_status() -> None:
     if not all(each.healthy for each in findings):
         _said("`reelforge services up` starts what is missing; logs are in .services/logs")
         raise typer.Exit(1)
+
+
+@app.command()
+def env() -> None:
+    """Print the profile in force as shell variables, for `prefect`, `mlflow` and `aws` by themselves.
+
+    Example: eval "$(reelforge services env)"
+    """
+    profile = use_profile(ROOT)
+    if profile is None:
+        raise UserError("no profile is in force: `reelforge services up` or `reelforge infra profile`")
+    for name, value in profile.settings(ROOT).items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
 
 
 @app.command()

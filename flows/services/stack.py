@@ -91,8 +91,7 @@ def _start(current: State, started: list[Daemon], said: Said) -> None:
     stores, above = daemons[:2], daemons[2:]
     for group, prepare in ((stores, _prepare_stores), (above, None)):
         for daemon in group:
-            if daemon.start():
-                started.append(daemon)
+            started += [daemon] if daemon.start() else []
         for daemon in group:
             daemon.wait_until_healthy(deadline)
             said(f"{daemon.name} {'runs already' if daemon.name in running else 'is up'}: {daemon.address}")
