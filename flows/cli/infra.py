@@ -157,7 +157,7 @@ def _plan(found: Environment, wish: Wish, *, state_too: bool, yes: bool) -> None
     if aws.bucket_state(aws.session(values["region"]), bucket) == "free":
         if not state_too:
             raise UserError(
-                f"the checks passed, but Terraform's state has no bucket yet ({bucket}): `reelforge infra up` makes it first"
+                f"the checks passed, but Terraform's state has no bucket yet: `reelforge infra up` makes {bucket} first"
             )
         terraform.bring_up_state(found.root, values["region"], yes=yes)
     found.write_variables(values)

@@ -19,8 +19,13 @@ LOGIN = "`aws configure sso` and `aws sso login`, AWS_PROFILE, or AWS_ACCESS_KEY
 TIMEOUT_SECONDS, ATTEMPTS = 10, 3
 
 
-class NotAllowed(Exception):
+class NotAllowed(UserError):
     """These credentials may not ask this."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"these credentials may not ask {what}: have the permission given to them, or use others"
+        )
 
 
 def session(region: str) -> Any:
@@ -123,7 +128,7 @@ def check_quota(made: Any, *, instance_type: str, nodes: int, purchase: str) -> 
     try:
         with _asking("what its quotas are"):
             allowed = _quota(made, name)
-    except (NotAllowed, UserError) as error:
+    except UserError as error:
         return f"quota `{name}`: not checked ({error})"
     if allowed is None:
         return f"quota `{name}`: not found, so not checked"
@@ -196,3 +201,10 @@ def secret(made: Any, arn: str) -> str:
     """The value of a secret."""
     with _asking(f"the secret {arn}"):
         return str(client(made, "secretsmanager").get_secret_value(SecretId=arn)["SecretString"])
+
+
+def database_state(made: Any, identifier: str) -> str:
+    """RDS's word for it, `available` where it serves."""
+    with _asking(f"about the database {identifier}"):
+        found = client(made, "rds").describe_db_instances(DBInstanceIdentifier=identifier)
+    return str(found["DBInstances"][0]["DBInstanceStatus"])

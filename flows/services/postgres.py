@@ -196,6 +196,13 @@ def make_databases(state: State) -> None:
                 connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(role))
 
 
+def database_sizes(state: State) -> dict[str, int]:
+    """Database -> bytes."""
+    with connected(state) as connection:
+        rows = connection.execute("SELECT datname, pg_database_size(oid) FROM pg_database")
+        return {str(name): int(size) for name, size in rows}
+
+
 def password_file(state: State) -> Path:
     """Passwords as PostgreSQL's clients read them, so that none stands in a command line or an address."""
     return state.secret_folder / "pgpass"
