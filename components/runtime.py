@@ -54,11 +54,11 @@ def use_profile(root: Path) -> "Profile | None":
     from components.profile import Profile
 
     profile = Profile.load(path)
-    elsewhere = any(name in os.environ for name in CREDENTIALS)
+    elsewhere = any(os.environ.get(name) for name in CREDENTIALS)
     for name, value in profile.settings(root).items():
         if name in CREDENTIAL_SETTINGS and elsewhere:
             continue
-        if name not in os.environ:
+        if not os.environ.get(name):
             os.environ[name] = _set_by_profile[name] = value
     return profile
 
@@ -68,7 +68,7 @@ def profile_overrides(settings: dict[str, str]) -> dict[str, str]:
     return {
         name: os.environ[name]
         for name, value in settings.items()
-        if os.environ.get(name, value) != value and _set_by_profile.get(name) != os.environ[name]
+        if (os.environ.get(name) or value) != value and _set_by_profile.get(name) != os.environ[name]
     }
 
 
