@@ -1,0 +1,67 @@
+"""Terraform's output `profile` on standard input, an overlay's `platform.env` on standard output.
+
+terraform -chdir=infra/terraform/prod output -json profile | python infra/kubernetes/platform_env.py --tag 0.1.0
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+ABSENT = "none"
+
+
+def values(profile: Mapping[str, Any], tag: str, *, lustre: bool) -> dict[str, str]:
+    """The ConfigMap `platform`. Raises `ValueError` naming what the stack lacks and how to get it."""
+    for part in ("roles", "databases", "secrets"):
+        if not profile[part]:
+            raise ValueError(
+                f"the stack has no {part}: its variable `compute` is false; set it and apply again"
+            )
+    if lustre and not profile["lustre"]:
+        raise ValueError(
+            "the stack has no file system: set the Terraform variable `lustre` and apply again, or pass"
+            " --without-lustre for an overlay that does not name components/lustre"
+        )
+    roles, secrets, databases = profile["roles"], profile["secrets"], profile["databases"]
+    mount = profile["lustre"] or {"file_system_id": ABSENT, "dns_name": ABSENT, "mount_name": ABSENT}
+    return {
+        "REGION": profile["region"],
+        "CLUSTER_NAME": profile["cluster"]["name"],
+        "IMAGE_CPU": f"{profile['images']['cpu']}:{tag}",
+        "IMAGE_GPU": f"{profile['images']['gpu']}:{tag}",
+        **{f"ROLE_{name.replace('-', '_').upper()}": arn for name, arn in sorted(roles.items())},
+        **{f"DATABASE_{name.upper()}": database["host"] for name, database in sorted(databases.items())},
+        **{f"SECRET_{name.upper()}_DATABASE": base["secret_arn"] for name, base in sorted(databases.items())},
+        **{f"SECRET_{name.replace('-', '_').upper()}": arn for name, arn in sorted(secrets.items())},
+        **{f"BUCKET_{use.upper()}": name for use, name in sorted(profile["buckets"].items())},
+        "LUSTRE_ID": mount["file_system_id"],
+        "LUSTRE_DNS": mount["dns_name"],
+        "LUSTRE_MOUNT": mount["mount_name"],
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tag", required=True, help="tag of the images, as pushed")
+    parser.add_argument(
+        "--without-lustre", action="store_true", help="for an overlay without components/lustre"
+    )
+    arguments = parser.parse_args()
+    try:
+        lines = values(json.load(sys.stdin), arguments.tag, lustre=not arguments.without_lustre)
+    except json.JSONDecodeError:
+        sys.stderr.write("standard input is not JSON; use `terraform output -json profile`\n")
+        return 2
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.writelines(f"{key}={value}\n" for key, value in lines.items())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
