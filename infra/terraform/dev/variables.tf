@@ -99,6 +99,11 @@ variable "addons" {
   description = "EKS add-ons. Without vpc-cni and kube-proxy no node becomes ready."
   type        = set(string)
   default     = ["aws-ebs-csi-driver", "aws-fsx-csi-driver", "coredns", "eks-node-monitoring-agent", "kube-proxy", "vpc-cni"]
+
+  validation {
+    condition     = alltrue([for name in var.addons : can(regex("^[a-z0-9-]+$", name))])
+    error_message = "addons are names of EKS add-ons, such as vpc-cni."
+  }
 }
 
 variable "cpu_nodes" {

@@ -80,7 +80,7 @@ resource "aws_launch_template" "gpu" {
       device_index          = network_interfaces.value == 0 ? 0 : 1
       interface_type        = network_interfaces.value == 0 ? "efa" : "efa-only"
       delete_on_termination = true
-      security_groups       = [aws_eks_cluster.this.vpc_config[0].cluster_security_group_id, aws_security_group.efa[0].id]
+      security_groups       = concat(local.node_groups, [aws_security_group.efa[0].id])
     }
   }
 

@@ -2,6 +2,7 @@
 # through Session Manager; what a pod may do is a matter of its service account's role.
 
 locals {
+  node_groups = compact([aws_eks_cluster.this.vpc_config[0].cluster_security_group_id, aws_security_group.node.id])
   node_policies = toset([
     "AmazonEC2ContainerRegistryReadOnly",
     "AmazonEKSWorkerNodePolicy",
@@ -33,9 +34,17 @@ resource "aws_iam_role_policy_attachment" "node" {
   policy_arn = "arn:${data.aws_partition.current.partition}:iam::aws:policy/${each.value}"
 }
 
+# What databases and file systems know the nodes by. The group that EKS makes carries the cluster's own traffic.
+resource "aws_security_group" "node" {
+  name        = "${var.name}-node"
+  description = "Nodes, as databases and file systems know them"
+  vpc_id      = var.vpc_id
+}
+
 resource "aws_launch_template" "cpu" {
   name_prefix            = "${var.name}-cpu-"
   update_default_version = true
+  vpc_security_group_ids = local.node_groups
 
   block_device_mappings {
     device_name = "/dev/xvda"

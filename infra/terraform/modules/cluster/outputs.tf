@@ -20,5 +20,5 @@ output "provider_arn" {
 
 output "node_security_group_id" {
   description = "Group that every node is in."
-  value       = aws_eks_cluster.this.vpc_config[0].cluster_security_group_id
+  value       = aws_security_group.node.id
 }

@@ -37,8 +37,8 @@ module "access" {
         { actions = local.read_write, resources = ["${local.buckets["mlflow"]}/*"] },
         { actions = ["secretsmanager:GetSecretValue"], resources = [
           module.tracking[0].databases["mlflow"].secret_arn,
-          module.tracking[0].secret_arns["mlflow-admin"],
-          module.tracking[0].secret_arns["mlflow-cookie"],
+          module.secrets[0].arns["mlflow-admin"],
+          module.secrets[0].arns["mlflow-cookie"],
         ] },
         local.use_key,
       ]
@@ -49,7 +49,7 @@ module "access" {
       statements = [
         { actions = ["secretsmanager:GetSecretValue"], resources = [
           module.tracking[0].databases["prefect"].secret_arn,
-          module.tracking[0].secret_arns["prefect-api"],
+          module.secrets[0].arns["prefect-api"],
         ] },
         { actions = ["kms:Decrypt"], resources = [module.storage.kms_key_arn] },
       ]

@@ -81,5 +81,13 @@ module "tracking" {
   kms_key_arn              = module.storage.kms_key_arn
   log_retention_days       = var.log_retention_days
   databases                = var.databases
-  secrets_version          = var.secrets_version
+}
+
+module "secrets" {
+  source = "../secrets"
+  count  = local.compute
+
+  name            = local.name
+  kms_key_arn     = module.storage.kms_key_arn
+  secrets_version = var.secrets_version
 }

@@ -19,7 +19,7 @@ output "profile" {
       prefect = "http://prefect-server.${local.namespace}.svc.cluster.local:4200/api"
     }
     databases = one(module.tracking[*].databases)
-    secrets   = one(module.tracking[*].secret_arns)
+    secrets   = one(module.secrets[*].arns)
     roles     = one(module.access[*].role_arns)
     lustre    = one(module.lustre[*].mount)
     gpu = var.gpu_nodes == null ? null : {

@@ -38,8 +38,3 @@ variable "databases" {
     backup_days         = number
   })
 }
-
-variable "secrets_version" {
-  description = "Raise it to draw new passwords for the services."
-  type        = number
-}
