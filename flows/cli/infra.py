@@ -146,9 +146,9 @@ def _plan(found: Environment, wish: Wish, *, state_too: bool, yes: bool) -> None
     from flows.infra import wish as wishes
     from flows.infra.checks import check
 
-    terraform.program()
     values = wishes.variables(wish, found.variables())
     account = check(found.name, values, _said)
+    terraform.program()
     if wish.needs and values["budget"] and wish.needs.dollars > values["budget"]["monthly_usd"]:
         _said(
             f"[yellow]the recipe's GPUs alone cost more than the budget of {values['budget']['monthly_usd']:,.0f}[/]"

@@ -6,7 +6,7 @@ as a note, since who brings a cluster up need not be allowed to read quotas.
 
 import difflib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -128,8 +128,8 @@ def check_quota(made: Any, *, instance_type: str, nodes: int, purchase: str) -> 
     try:
         with _asking("what its quotas are"):
             allowed = _quota(made, name)
-    except UserError as error:
-        return f"quota `{name}`: not checked ({error})"
+    except UserError:
+        return f"quota `{name}`: not checked, AWS did not tell it (servicequotas:ListServiceQuotas)"
     if allowed is None:
         return f"quota `{name}`: not found, so not checked"
     if allowed < needed:
@@ -167,6 +167,11 @@ def bucket_state(made: Any, name: str) -> str:
 def check_buckets(made: Any, names: list[str]) -> str:
     """Each is free, or this account's own in this region."""
     states = {name: bucket_state(made, name) for name in names}
+    with suppress(NotAllowed):  # then what we may not read is taken, and no more is known
+        mine = _own_buckets(made)
+        states = {
+            name: "taken" if state == "ours" and name not in mine else state for name, state in states.items()
+        }
     if taken := [name for name, state in states.items() if state == "taken"]:
         raise UserError(
             f"bucket name taken by another account or region: {', '.join(taken)}; the names hold environment and"
@@ -174,6 +179,12 @@ def check_buckets(made: Any, names: list[str]) -> str:
         )
     new = sum(state == "free" for state in states.values())
     return f"buckets: {new} to be made, {len(names) - new} are there"
+
+
+def _own_buckets(made: Any) -> set[str]:
+    """A bucket that we may read can still be somebody else's."""
+    with _asking("which buckets it has"):
+        return {bucket["Name"] for bucket in client(made, "s3").list_buckets()["Buckets"]}
 
 
 def is_empty(made: Any, bucket: str) -> bool:

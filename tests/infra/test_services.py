@@ -1,4 +1,4 @@
-"""Services of one machine: they come up, the pipeline runs on them, they stop; nothing of them is left, but the data."""
+"""Services of one machine: they come up, the pipeline runs on them, they stop and leave nothing but data."""
 
 import json
 import os
@@ -86,7 +86,7 @@ def test_all_four_answer(running):
 
 
 def test_secrets_are_their_owners_and_not_gits(running):
-    files = [path for path in (running / ".services/secrets").iterdir()]
+    files = list((running / ".services/secrets").iterdir())
     assert len(files) >= 4
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
     git = ["git", "-C", str(running), "status", "--porcelain", "--untracked-files=all"]
