@@ -90,6 +90,14 @@ def env() -> None:
 
 
 @app.command()
+def rotate() -> None:
+    """Draw new passwords and a new S3 key, and start everything again with them."""
+    from flows.services import stack
+
+    stack.rotate(ROOT, _said)
+
+
+@app.command()
 def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from components.errors import UserError
 from components.runtime import search_path, server_environment
 from flows.services.daemon import Daemon
-from flows.services.state import LOOPBACK, State
+from flows.services.state import LOOPBACK, Passwords, State
 
 SERVER_USER = "postgres"
 SUPERUSER = "reelforge"
@@ -172,8 +172,9 @@ def _answers(state: State) -> bool:
             return True
     except psycopg.errors.InvalidPassword:
         raise UserError(
-            f"PostgreSQL at port {state.ports.postgres} does not take the password of {state.passwords_file}:"
-            " put that file back, or delete the services' data (`reelforge services delete`)"
+            f"PostgreSQL at port {state.ports.postgres} does not take the password of {state.passwords_file}: where a"
+            f" rotation was cut off, {state.next_passwords_file.name} beside it is the right one (rename it); else put"
+            " that file back, or delete the services' data (`reelforge services delete`)"
         ) from None
     except psycopg.OperationalError:
         return False
@@ -194,6 +195,16 @@ def make_databases(state: State) -> None:
             if name not in databases:
                 connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(role, role))
                 connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(role))
+
+
+def change_passwords(state: State, passwords: Passwords) -> None:
+    """Of all roles at once."""
+    from psycopg import sql
+
+    with connected(state) as connection, connection.transaction():
+        for name, attribute in ((SUPERUSER, "postgres"), *((name, name) for name in DATABASES)):
+            password = sql.Literal(getattr(passwords, attribute))
+            connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(name), password))
 
 
 def database_sizes(state: State) -> dict[str, int]:

@@ -43,6 +43,7 @@ def mlflow_uri(state: State) -> str:
 def mlflow(state: State) -> Daemon:
     """Tracking server and registry; clients send artifacts through it, so they need no key of the object store."""
     options = ["--host", LOOPBACK, "--port", str(state.ports.mlflow), "--workers", "1"]
+    options += ["--uvicorn-opts", "--log-level=warning"]  # else a line for every request
     return Daemon(
         name="mlflow",
         command=(sys.executable, "-m", "mlflow", "server", *options),

@@ -4,6 +4,7 @@ A workstation then has the shape of a deployed platform. Everything listens on 1
 that started it, and goes on with its data at the next start.
 """
 
+import json
 import shutil
 import sys
 import time
@@ -21,7 +22,7 @@ from components.runtime import profile_path
 from flows.services import postgres, seaweedfs, servers, state
 from flows.services.daemon import Daemon
 from flows.services.profile_file import settle, withdraw
-from flows.services.state import LOOPBACK, State
+from flows.services.state import LOOPBACK, Passwords, State
 
 HEALTHY_SECONDS = 180.0  # a first start on a slow machine; 20 s is usual
 MADE_BY = "reelforge services"
@@ -122,6 +123,20 @@ def down(root: Path, said: Said) -> None:
         for daemon in reversed(_daemons(current)):
             said(f"{daemon.name} {'stopped' if daemon.stop() else 'was not running'}")
         withdraw(root, MADE_BY)
+
+
+def rotate(root: Path, said: Said) -> None:
+    """New passwords and a new key for everything; all of it starts again. Raises `UserError` where it does not run."""
+    current = state.load(root)
+    if not all(finding.healthy for finding in status(root)):
+        raise UserError("passwords are changed while the services run: `reelforge services up` first")
+    with _alone(root):
+        passwords = Passwords()
+        state.write_secret(current.next_passwords_file, json.dumps(asdict(passwords), indent=1))
+        postgres.change_passwords(current, passwords)
+        current.next_passwords_file.replace(current.passwords_file)
+    down(root, said)
+    up(root, said)
 
 
 def status(root: Path) -> list[Finding]:

@@ -65,6 +65,11 @@ class State:
         return self.secret_folder / "passwords.json"
 
     @property
+    def next_passwords_file(self) -> Path:
+        """While passwords are being changed."""
+        return self.secret_folder / "passwords.next.json"
+
+    @property
     def credentials(self) -> Path:
         """S3 keys in the format of AWS tools."""
         return self.secret_folder / "aws_credentials"

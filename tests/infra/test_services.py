@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from components.stages import STAGES
+from flows.services import postgres, state
 from flows.services.postgres import PROGRAM_FOLDERS
 from tests.workspace import call, environment, make_workspace, reelforge
 
@@ -40,7 +41,10 @@ def no_settings_of_aws() -> Iterator[None]:
 
 
 def processes_of(folder: Path) -> list[str]:
-    """Command lines of living processes that name the workspace, or whose environment does."""
+    """Command lines of living processes that name the services' folders, or run in them, or whose environment does."""
+    places = [str(folder / ".services")]
+    if (folder / ".services/ports.json").is_file():
+        places.append(str(postgres.home(state.load(folder))))
     found = []
     for process in psutil.process_iter():
         try:
@@ -48,7 +52,7 @@ def processes_of(folder: Path) -> list[str]:
             lives = process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
             continue
-        if lives and process.pid != os.getpid() and any(str(folder / ".services") in word for word in words):
+        if lives and process.pid != os.getpid() and any(place in word for word in words for place in places):
             found.append(" ".join(process.cmdline()))
     return found
 
@@ -59,8 +63,11 @@ def workspace(tmp_path_factory) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        reelforge(folder, "services", "delete", "--yes")
-        assert processes_of(folder) == []
+        data = postgres.home(state.load(folder))
+        deleted = reelforge(folder, "services", "delete", "--yes")
+        assert deleted.returncode == 0, deleted.stderr
+        assert not data.exists()
+        assert not (folder / ".services").exists()
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +244,15 @@ def test_servers_that_were_killed_are_replaced(ran):
     for path in (ran / ".services/running").glob("*.json"):
         assert json.loads(path.read_text())["pid"] != killed[path.stem]
     assert rows(ran, "mlflow", "SELECT count(*) FROM runs")[0][0] > len(STAGES)
+
+
+def test_new_passwords_replace_all_old_ones_and_the_data_stay(ran):
+    old = passwords(ran)
+    result = reelforge(ran, "services", "rotate")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert set(passwords(ran).values()).isdisjoint(old.values())
+    assert rows(ran, "mlflow", "SELECT count(*) FROM runs")[0][0] > len(STAGES)
+    assert reelforge(ran, "services", "status").returncode == 0
 
 
 def test_a_record_with_another_process_under_its_id_harms_nobody(ran):
