@@ -5,7 +5,7 @@ output "profile" {
     region      = var.region
     account_id  = data.aws_caller_identity.current.account_id
     namespace   = local.namespace
-    work_pool   = local.name
+    work_pool   = "cpu" # of infra/kubernetes; what needs GPUs asks the pool h100 itself
     buckets     = module.storage.buckets
     images      = module.storage.images
     kms_key_arn = module.storage.kms_key_arn
