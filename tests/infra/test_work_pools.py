@@ -89,9 +89,8 @@ def test_a_worker_writes_its_own_pools_template_with_the_image_of_the_environmen
     (files,) = [m["data"] for m in of_kind(manifests, "ConfigMap") if f"{pool}.json" in m["data"]]
     (tmp_path / f"{pool}.json").write_text(files[f"{pool}.json"])
     container = spec["initContainers"][0]
-    script = (
-        container["args"][0].replace("/etc/work-pools", str(tmp_path)).replace("/tmp/", f"{tmp_path}/made-")
-    )
+    script = container["args"][0].replace("/tmp/", f"{tmp_path}/made-")
+    script = script.replace("/etc/work-pools", str(tmp_path))
     sent = subprocess.run(
         [*container["command"], script.replace("exec prefect", "echo")],
         check=True,
