@@ -9,23 +9,25 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-ABSENT = "none"
 
-
-def values(profile: Mapping[str, Any], tag: str, *, lustre: bool) -> dict[str, str]:
+def values(profile: Mapping[str, Any], tag: str) -> dict[str, str]:
     """The ConfigMap `platform`. Raises `ValueError` naming what the stack lacks and how to get it."""
     for part in ("roles", "databases", "secrets"):
         if not profile[part]:
             raise ValueError(
                 f"the stack has no {part}: its variable `compute` is false; set it and apply again"
             )
-    if lustre and not profile["lustre"]:
-        raise ValueError(
-            "the stack has no file system: set the Terraform variable `lustre` and apply again, or pass"
-            " --without-lustre for an overlay that does not name components/lustre"
-        )
     roles, secrets, databases = profile["roles"], profile["secrets"], profile["databases"]
-    mount = profile["lustre"] or {"file_system_id": ABSENT, "dns_name": ABSENT, "mount_name": ABSENT}
+    mount = profile["lustre"]
+    lustre = (
+        {
+            "LUSTRE_ID": mount["file_system_id"],
+            "LUSTRE_DNS": mount["dns_name"],
+            "LUSTRE_MOUNT": mount["mount_name"],
+        }
+        if mount
+        else {}  # an overlay with components/lustre then says that data.LUSTRE_ID is missing
+    )
     return {
         "REGION": profile["region"],
         "CLUSTER_NAME": profile["cluster"]["name"],
@@ -36,9 +38,7 @@ def values(profile: Mapping[str, Any], tag: str, *, lustre: bool) -> dict[str, s
         **{f"SECRET_{name.upper()}_DATABASE": base["secret_arn"] for name, base in sorted(databases.items())},
         **{f"SECRET_{name.replace('-', '_').upper()}": arn for name, arn in sorted(secrets.items())},
         **{f"BUCKET_{use.upper()}": name for use, name in sorted(profile["buckets"].items())},
-        "LUSTRE_ID": mount["file_system_id"],
-        "LUSTRE_DNS": mount["dns_name"],
-        "LUSTRE_MOUNT": mount["mount_name"],
+        **lustre,
     }
 
 
@@ -47,12 +47,9 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--tag", required=True, help="tag of the images, as pushed")
-    parser.add_argument(
-        "--without-lustre", action="store_true", help="for an overlay without components/lustre"
-    )
     arguments = parser.parse_args()
     try:
-        lines = values(json.load(sys.stdin), arguments.tag, lustre=not arguments.without_lustre)
+        lines = values(json.load(sys.stdin), arguments.tag)
     except json.JSONDecodeError:
         sys.stderr.write("standard input is not JSON; use `terraform output -json profile`\n")
         return 2

@@ -14,7 +14,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "infra/kubernetes"
 ENVIRONMENTS = ("dev", "prod")
-PARTS = ("platform", "training")
+PARTS = ("platform", "training", "shell")
 OVERLAYS = [f"{environment}/{part}" for environment in ENVIRONMENTS for part in PARTS]
 FROM_ELSEWHERE = {"system-node-critical", "system-cluster-critical"}  # priority classes of every cluster
 POOLS = ("cpu", "h100")
@@ -59,6 +59,8 @@ def pods(manifests: tuple[Manifest, ...]) -> Iterator[tuple[str, str, Manifest]]
         space = manifest["metadata"].get("namespace", "")
         if manifest["kind"] in {"Deployment", "DaemonSet", "Job"}:
             yield name, space, spec["template"]
+        elif manifest["kind"] == "Pod":
+            yield name, space, manifest
         elif manifest["kind"] == "RayCluster":
             yield f"{name} head", space, spec["headGroupSpec"]["template"]
             for group in spec["workerGroupSpecs"]:

@@ -100,6 +100,16 @@ def test_ray_in_the_cluster_is_the_ray_that_is_installed():
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_what_is_deleted_after_use_takes_nothing_of_the_platform_along(name):
+    """`kubectl delete -k` of a training run must not delete what other pods read."""
+
+    def identities(part: str) -> set[tuple[str, str]]:
+        return {(m["kind"], m["metadata"]["name"]) for m in render(f"{name}/{part}")}
+
+    assert not identities("platform") & (identities("training") | identities("shell"))
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_what_pods_refer_to_exists(name):
     manifests = environment(name)
     for pod, _, template in pods(manifests):

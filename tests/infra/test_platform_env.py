@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 from tests.infra.rendered import ENVIRONMENTS, KUBERNETES, NAMESPACE, platform_env, terraform
 
 
-def profile(name: str, lustre: bool = True) -> dict:
+def profile(name: str) -> dict:
     """Of the form of `output "profile"` in infra/terraform/modules/stack/outputs.tf."""
     arn = "arn:aws:secretsmanager:us-east-1:111122223333:secret:"
     return {
@@ -41,7 +42,7 @@ def profile(name: str, lustre: bool = True) -> dict:
             "dns_name": "fs-00000000000000000.fsx.us-east-1.amazonaws.com",
             "mount_name": "abcdefgh",
         }
-        if lustre
+        if name == "prod"
         else None,
     }
 
@@ -69,7 +70,6 @@ def test_the_profile_of_the_tests_has_only_names_that_terraform_gives():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (json.dumps(profile("dev", lustre=False)), "--without-lustre"),
         (json.dumps(profile("dev") | {"roles": None}), "`compute` is false"),
         ("no json", "terraform output -json profile"),
     ],
@@ -78,3 +78,16 @@ def test_a_profile_that_lacks_something_says_the_way_out(text, said):
     done = run_platform_env(text)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
+
+
+def test_prod_is_not_rendered_without_its_file_system(tmp_path):
+    """Only dev's workspace lies on a disk; a gang needs one that all nodes mount."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed; it renders the overlays")
+    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
+    without = run_platform_env(json.dumps(profile("prod") | {"lustre": None})).stdout
+    (tmp_path / "kubernetes/overlays/prod/values/platform.env").write_text(without)
+    command = ["kubectl", "kustomize", str(tmp_path / "kubernetes/overlays/prod/platform")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode != 0
+    assert "LUSTRE_" in done.stderr
