@@ -25,6 +25,19 @@ resource "aws_iam_role_policy_attachment" "control_plane" {
   policy_arn = "arn:${data.aws_partition.current.partition}:iam::aws:policy/AmazonEKSClusterPolicy"
 }
 
+resource "aws_iam_role_policy" "control_plane" {
+  name = "encrypt-secrets"
+  role = aws_iam_role.control_plane.id
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect   = "Allow"
+      Action   = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:ListGrants"]
+      Resource = [var.kms_key_arn]
+    }]
+  })
+}
+
 resource "aws_eks_cluster" "this" {
   #checkov:skip=CKV_AWS_38:the addresses are a validated variable that refuses 0.0.0.0/0 and is empty unless set
   #checkov:skip=CKV_AWS_39:public only for the addresses of api_cidrs, private where there are none
@@ -57,7 +70,11 @@ resource "aws_eks_cluster" "this" {
     support_type = "STANDARD" # extended support costs six times as much and starts by itself otherwise
   }
 
-  depends_on = [aws_cloudwatch_log_group.control_plane, aws_iam_role_policy_attachment.control_plane]
+  depends_on = [
+    aws_cloudwatch_log_group.control_plane,
+    aws_iam_role_policy.control_plane,
+    aws_iam_role_policy_attachment.control_plane,
+  ]
 }
 
 resource "aws_eks_access_entry" "admin" {

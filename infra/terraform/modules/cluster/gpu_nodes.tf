@@ -144,6 +144,12 @@ resource "aws_eks_node_group" "gpu" {
   capacity_type   = local.market[local.gpu[0].purchase]
   labels          = { "reelforge.io/nodes" = "gpu" }
 
+  # what a node of the empty group would have: the autoscaler starts one for pods that ask for it
+  tags = {
+    "k8s.io/cluster-autoscaler/node-template/resources/nvidia.com/gpu"        = "8"
+    "k8s.io/cluster-autoscaler/node-template/resources/vpc.amazonaws.com/efa" = tostring(local.gpu[0].efa_interfaces)
+  }
+
   scaling_config {
     min_size     = 0
     desired_size = 0

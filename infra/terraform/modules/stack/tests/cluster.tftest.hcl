@@ -123,6 +123,19 @@ run "h100_on_demand" {
   }
 }
 
+run "the_autoscaler_knows_an_empty_group" {
+  command = plan
+
+  module {
+    source = "../cluster"
+  }
+
+  assert {
+    condition     = aws_eks_node_group.gpu[0].tags["k8s.io/cluster-autoscaler/node-template/resources/vpc.amazonaws.com/efa"] == "32"
+    error_message = "pods that ask for EFA start no machine unless the empty group says that it has it"
+  }
+}
+
 run "a_capacity_block" {
   module {
     source = "../cluster"
