@@ -14,7 +14,7 @@ from components.runtime import search_path
 FOLDER = Path("infra/terraform")
 ENVIRONMENTS = ("dev", "prod")
 VARIABLES = "platform.auto.tfvars.json"  # read by Terraform without being named
-PLAN = "reelforge.plan"
+PLAN = ".terraform/reelforge.plan"
 INSTALL = (
     "Terraform is not installed; version 1.11 or later is needed: https://developer.hashicorp.com/terraform/install"
     " (macOS: `brew install hashicorp/tap/terraform`; Debian: HashiCorp's apt repository)"
@@ -92,7 +92,7 @@ class Environment:
             raise UserError(
                 f"{self.name} has no output `{name}`: it is not up, or this clone does not know its state"
                 f" (`reelforge infra plan --environment {self.name}` connects it). Terraform said:"
-                f" {said.stderr.strip()[-500:]}"
+                f" {' '.join(said.stderr.split())[:300]}"
             )
         return json.loads(said.stdout)
 
@@ -109,7 +109,7 @@ class Environment:
 
     def _call(self, command: str, *options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [program(), f"-chdir={self.folder}", command, *options],
+            [program(), f"-chdir={self.folder}", command, "-no-color", *options],
             capture_output=True,
             text=True,
             check=False,

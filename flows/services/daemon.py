@@ -20,7 +20,6 @@ from components.errors import UserError
 
 SAME_START_SECONDS = 2.0  # a start time is derived from the clock, which may be corrected
 POLL_SECONDS = 0.1
-GROUP_SECONDS = 5.0  # for what is left of a group after its leader has ended
 LOG_LINES = 15  # of a server that failed, shown to the user
 
 
@@ -43,6 +42,7 @@ class Daemon:
     user: str | None = None  # to run as, where this process is root
     stop_signal: int = signal.SIGTERM
     stop_seconds: float = 20.0
+    group_seconds: float = 5.0  # for what is left of the group after its leader has ended
 
     def start(self) -> bool:
         """False if it runs already."""
@@ -129,7 +129,7 @@ class Daemon:
             for member in members:
                 with suppress(psutil.NoSuchProcess):
                     member.send_signal(sign)
-            _wait(lambda: not self.group(), GROUP_SECONDS if members else 0.0)
+            _wait(lambda: not self.group(), self.group_seconds if members else 0.0)
         return found
 
     def _tail(self) -> str:
