@@ -1,8 +1,8 @@
 """The dev root applied to an AWS on loopback and destroyed again: what the provider makes of our code.
 
 The emulator checks little of what AWS checks, so this shows that the provider takes the graph, in an order that works
-both ways, and what is left behind. It lacks placement groups, add-ons, FSx and budgets with alarms: those are off
-here, and the plan assertions cover them. The tests are steps of one life, in their order.
+both ways, and what is left behind. It lacks placement groups, add-ons, FSx, budgets with alarms and the rotation of
+managed passwords: those are off here, and the plan assertions cover them. The tests are steps of one life, in order.
 """
 
 import json
@@ -92,6 +92,13 @@ def write_settings(folder: Path, endpoint: str) -> None:
         "zones": [f"{REGION}a", f"{REGION}b"],
         "gpu_nodes": {"max": 2, "zone": f"{REGION}a", "placement_group": False},
         "addons": [],
+        "databases": {
+            "instance_class": "db.t4g.medium",
+            "storage_gib": 20,
+            "multi_az": False,
+            "deletion_protection": False,
+            "backup_days": 7,
+        },
         "budget": None,
         "aws_endpoint": endpoint,
     }

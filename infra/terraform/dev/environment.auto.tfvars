@@ -15,4 +15,5 @@ databases = {
   multi_az            = false
   deletion_protection = false
   backup_days         = 7
+  rotation_days       = 90 # then restart the services: infra/kubernetes/README.md
 }

@@ -14,6 +14,7 @@ databases = {
   multi_az            = true
   deletion_protection = true
   backup_days         = 30
+  rotation_days       = 90 # then restart the services: infra/kubernetes/README.md
 }
 
 noncurrent_days = 90

@@ -188,18 +188,24 @@ variable "lustre" {
 }
 
 variable "databases" {
-  description = "Size and safety of the PostgreSQL databases of MLflow and Prefect."
+  description = "Size and safety of the databases of MLflow and Prefect; after `rotation_days` their passwords change (null: 7)."
   type = object({
     instance_class      = string
     storage_gib         = number
     multi_az            = bool
     deletion_protection = bool
     backup_days         = number
+    rotation_days       = optional(number)
   })
 
   validation {
     condition     = var.databases.storage_gib >= 20 && var.databases.backup_days >= 1 && var.databases.backup_days <= 35
     error_message = "databases needs at least 20 GiB and 1 to 35 days of backups: RDS has no other, and none is too few."
+  }
+
+  validation {
+    condition     = var.databases.rotation_days == null ? true : var.databases.rotation_days >= 1 && var.databases.rotation_days <= 1000
+    error_message = "databases.rotation_days must be 1 to 1000, or null for the seven of RDS."
   }
 }
 

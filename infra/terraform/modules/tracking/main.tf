@@ -100,3 +100,15 @@ resource "aws_db_instance" "this" {
 
   depends_on = [aws_cloudwatch_log_group.database]
 }
+
+# RDS draws new passwords every seven days unless told otherwise, and pods read them only when they start.
+resource "aws_secretsmanager_secret_rotation" "database" {
+  for_each = var.databases.rotation_days == null ? toset([]) : local.services
+
+  secret_id          = aws_db_instance.this[each.key].master_user_secret[0].secret_arn
+  rotate_immediately = false
+
+  rotation_rules {
+    automatically_after_days = var.databases.rotation_days
+  }
+}

@@ -36,5 +36,6 @@ variable "databases" {
     multi_az            = bool
     deletion_protection = bool
     backup_days         = number
+    rotation_days       = number # null: as RDS does, every seven
   })
 }

@@ -17,6 +17,7 @@ variables {
     multi_az            = true
     deletion_protection = true
     backup_days         = 30
+    rotation_days       = 90
   }
 }
 
@@ -71,6 +72,22 @@ run "databases" {
   assert {
     condition     = one([for parameter in aws_db_parameter_group.this.parameter : parameter.value if parameter.name == "rds.force_ssl"]) == "1"
     error_message = "connections without TLS are refused"
+  }
+}
+
+run "rotation" {
+  command = plan
+
+  module {
+    source = "../tracking"
+  }
+
+  assert {
+    condition = length(aws_secretsmanager_secret_rotation.database) == 2 && alltrue([
+      for rotation in aws_secretsmanager_secret_rotation.database :
+      !rotation.rotate_immediately && rotation.rotation_rules[0].automatically_after_days == 90
+    ])
+    error_message = "passwords change when the team expects it"
   }
 }
 
