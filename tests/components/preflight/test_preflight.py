@@ -14,7 +14,7 @@ import yaml
 from components.errors import UserError
 from components.preflight.check import WAYS_OUT, Check
 from components.preflight.config import PreflightConfig
-from components.preflight.measure import BLOCK_BYTES, _blocks, bus_bandwidth
+from components.preflight.measure import BLOCK_BYTES, _blocks, bus_bandwidth, uncorrected_errors
 
 ROOT = Path(__file__).parents[3]
 SECONDS = 120
@@ -181,6 +181,16 @@ def test_processes_read_disjoint_blocks_that_cover_the_files():
 def test_a_process_stops_reading_at_its_limit():
     blocks = _blocks({"a": {"size": 100 * BLOCK_BYTES}}, 1, 2, limit=3 * BLOCK_BYTES)
     assert sum(last - first for _, first, last in blocks) == 3 * BLOCK_BYTES
+
+
+@pytest.mark.parametrize(("answer", "errors"), [("0", 0), ("17", 17), ("[N/A]", None)])
+def test_ecc_errors_are_read_from_the_drivers_program(tmp_path, monkeypatch, answer, errors):
+    """`nvidia-smi --query-gpu` prints a number, or [N/A] where ECC is off; a stand-in prints the same here."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f'#!/bin/sh\n[ "$4" = "" ] && [ "$3" = --id=5 ] && echo "{answer}"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert uncorrected_errors(5) == errors
 
 
 @pytest.mark.parametrize(
