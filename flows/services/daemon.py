@@ -48,7 +48,7 @@ class Daemon:
         """False if it runs already."""
         if self.process() is not None:
             return False
-        self._end_group()  # what a leader that was killed has left behind
+        self.clear()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             process = subprocess.Popen(
@@ -65,6 +65,11 @@ class Daemon:
             )
         write_json(self.record, {"pid": process.pid, "started": psutil.Process(process.pid).create_time()})
         return True
+
+    def clear(self) -> None:
+        """End what a leader that was killed has left behind; it may hold the port."""
+        if self.process() is None:
+            self._end_group()
 
     def process(self) -> psutil.Process | None:
         """The group's leader, if it lives."""
@@ -112,6 +117,8 @@ class Daemon:
         if known is None:
             return []
         pid, started = known
+        if _is_strangers(pid, started):
+            return []
         members = []
         for process in psutil.process_iter():
             with suppress(psutil.Error, ProcessLookupError):
@@ -134,6 +141,14 @@ class Daemon:
 
     def _tail(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_LINES:])
+
+
+def _is_strangers(pid: int, started: float) -> bool:
+    """The id was given to another process, so that nothing of the recorded session is left: it would keep the id."""
+    try:
+        return abs(psutil.Process(pid).create_time() - started) >= SAME_START_SECONDS
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _lives(process: psutil.Process) -> bool:

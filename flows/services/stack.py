@@ -81,6 +81,8 @@ def up(root: Path, said: Said, *, free_ports: bool = False) -> Profile:
 def _start(current: State, started: list[Daemon], said: Said) -> None:
     """Databases and buckets first, since the servers need them. `started` gets what was not running before."""
     daemons = _daemons(current)
+    for daemon in daemons:
+        daemon.clear()
     running = {daemon.name for daemon in daemons if daemon.process()}
     needed = {
         name: port

@@ -94,10 +94,11 @@ def test_children_of_a_killed_server_are_ended_before_the_next_start(daemon):
     assert not lives(child)
 
 
-def test_a_stranger_with_the_recorded_id_is_left_alone(daemon):
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_stranger_with_the_recorded_id_is_left_alone(daemon, hours):
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
     try:
-        daemon.record.write_text(json.dumps({"pid": stranger.pid, "started": time.time() + 3_600}))
+        daemon.record.write_text(json.dumps({"pid": stranger.pid, "started": time.time() + 3_600 * hours}))
         assert daemon.process() is None
         assert not daemon.stop()
         assert stranger.poll() is None
