@@ -23,7 +23,7 @@ PROGRAMS = [folder for pattern in PROGRAM_FOLDERS for folder in Path("/").glob(p
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.infra,
-    pytest.mark.timeout(1800),
+    pytest.mark.timeout(2400),
     pytest.mark.skipif(
         not PROGRAMS and shutil.which("initdb") is None,
         reason="PostgreSQL's server programs are not on this machine: apt-get install postgresql",
@@ -144,7 +144,7 @@ def test_a_second_start_starts_nothing(running):
 
 @pytest.fixture(scope="module")
 def ran(running) -> Path:
-    result = reelforge(running, "demo")
+    result = call(running, "flows.cli.app", "demo", seconds=2_000)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return running
 
