@@ -12,9 +12,11 @@ import signal
 import stat
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from components.errors import UserError
 from components.runtime import search_path, server_environment
@@ -145,6 +147,27 @@ def daemon(state: State) -> Daemon:
         stop_signal=signal.SIGINT,
         stop_seconds=STOP_SECONDS,
     )
+
+
+def forget_dead_server(state: State) -> None:
+    """Delete the lock of a killed server that is a zombie, which PostgreSQL takes for a living one.
+
+    Only while no process is at work in the data folder: a session may outlive its server for a moment.
+    """
+    data = home(state) / "data"
+    lock = data / "postmaster.pid"
+    with suppress(FileNotFoundError, psutil.Error):
+        server = psutil.Process(int(lock.read_text().split()[0]))
+        if server.status() == psutil.STATUS_ZOMBIE and not _at_work_in(data):
+            lock.unlink()
+
+
+def _at_work_in(folder: Path) -> bool:
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE and process.cwd() == str(folder):
+                return True
+    return False
 
 
 @contextmanager

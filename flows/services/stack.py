@@ -83,6 +83,7 @@ def _start(current: State, started: list[Daemon], said: Said) -> None:
     daemons = _daemons(current)
     for daemon in daemons:
         daemon.clear()
+    postgres.forget_dead_server(current)
     running = {daemon.name for daemon in daemons if daemon.process()}
     needed = {
         name: port
