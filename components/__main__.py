@@ -36,6 +36,7 @@ def main() -> int:
     if runtime.attempt() is not None:
         leave_with_parent()
     try:
+        runtime.use_profile(arguments.root)
         run(arguments.stage, arguments.root)
     except UserError as error:
         return _leave(arguments.stage, arguments.root, str(error), 2)

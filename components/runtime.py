@@ -15,11 +15,65 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import torch
 
+    from components.profile import Profile
+
 Precision = Literal["auto", "fp32", "bf16"]
 
 
+NO_PROFILE = "none"
+# either of these says that credentials come from elsewhere; a profile's would win over the role that is meant
+CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_PROFILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+)
+CREDENTIAL_SETTINGS = ("AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE")
+_set_by_profile: dict[str, str] = {}
+
+
+def profile_path(root: Path) -> Path | None:
+    """The profile in force: `REELFORGE_PROFILE`, else `profile.yaml` in the workspace if it is there."""
+    named = os.environ.get("REELFORGE_PROFILE", "")
+    if named == NO_PROFILE:
+        return None
+    if named:
+        return Path(named)
+    path = root / "profile.yaml"
+    return path if path.is_file() else None
+
+
+def use_profile(root: Path) -> "Profile | None":
+    """Point this process and its children at the profile's services; what the environment sets already stays.
+
+    Raises `ProfileError` for a file that is no profile.
+    """
+    path = profile_path(root)
+    if path is None:
+        return None
+    from components.profile import Profile
+
+    profile = Profile.load(path)
+    elsewhere = any(os.environ.get(name) for name in CREDENTIALS)
+    for name, value in profile.settings(root).items():
+        if name in CREDENTIAL_SETTINGS and elsewhere:
+            continue
+        if not os.environ.get(name):
+            os.environ[name] = _set_by_profile[name] = value
+    return profile
+
+
+def profile_overrides(settings: dict[str, str]) -> dict[str, str]:
+    """Of a profile's settings, those that the environment had set to something else before: name -> its value."""
+    return {
+        name: os.environ[name]
+        for name, value in settings.items()
+        if (os.environ.get(name) or value) != value and _set_by_profile.get(name) != os.environ[name]
+    }
+
+
 def tracking_uri(root: Path) -> str:
-    """MLflow's tracking URI: `MLFLOW_TRACKING_URI`, else an SQLite file in the workspace."""
+    """MLflow's tracking URI: `MLFLOW_TRACKING_URI`, which a profile sets, else an SQLite file in the workspace."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root / 'mlflow.db').resolve()}"
 
 
@@ -155,6 +209,20 @@ def isolated_environment(weights: Path) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
     }
+
+
+OF_CLIENTS = ("AWS_", "MLFLOW_", "PG", "PREFECT_", "REELFORGE_")
+
+
+def server_environment(settings: dict[str, str]) -> dict[str, str]:
+    """Environment for a server started here: nothing that says where a client's services are, then `settings`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OF_CLIENTS)}
+    return {**kept, "DO_NOT_TRACK": "1", **settings}
+
+
+def search_path() -> str:
+    """Folders in which programs are looked for."""
+    return os.environ.get("PATH", os.defpath)
 
 
 @cache

@@ -13,6 +13,7 @@ from prefect import flow
 
 from components.errors import UserError
 from components.params import Params
+from components.runtime import use_profile
 from components.stage import Stage
 from components.stages import stages_of
 from components.tracking import pipeline_run
@@ -68,7 +69,8 @@ class Run:
 
 @contextmanager
 def alone_in(root: str) -> Iterator[None]:
-    """Refuse a second run in the same workspace: two would fight for the same files."""
+    """Refuse a second run in the same workspace: two would fight for the same files. Uses its services' profile."""
+    use_profile(Path(root))
     lock_file = Path(root).resolve() / ".dvc" / "tmp" / "reelforge.lock"
     lock_file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(lock_file)

@@ -42,6 +42,7 @@ HOUSE = {
     "components/process_tree.py",
     "components/planning/devices.py",
     "components/planning/flops.py",
+    "components/profile.py",
     "components/progress.py",
     "components/provenance.py",
     "components/report.py",

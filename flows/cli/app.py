@@ -2,18 +2,20 @@
 
 import signal
 import sys
+from pathlib import Path
 
 import typer
 from rich.console import Console
 
 from components.errors import UserError
-from components.runtime import prepare_services
+from components.runtime import prepare_services, use_profile
 from flows.cli import (
     catalogue,
     data,
     doctor,
     evaluation,
     generate,
+    infra,
     plan,
     recipes,
     registry,
@@ -58,6 +60,15 @@ app.add_typer(catalogue.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(vbench.app, name="vbench")
 app.add_typer(registry.app, name="registry")
+app.add_typer(services.app, name="services")
+app.add_typer(infra.app, name="infra")
+
+
+@app.callback()
+def with_profile(context: typer.Context) -> None:
+    """Every command goes by the workspace's profile, but those that make and mend it."""
+    if context.invoked_subcommand not in {"services", "infra", "doctor"}:
+        use_profile(Path())
 
 
 def main() -> None:

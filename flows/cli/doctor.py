@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from components.errors import UserError
+from flows.cli.doctor_services import service_checks
 
 ROOT = Path()
 console = Console()
@@ -35,17 +36,19 @@ INCOMPATIBLE = {
 
 
 def doctor() -> None:
-    """Check packages, machine, workspace, tracking store and registry; say how to mend what is wrong."""
+    """Check packages, machine, workspace, registry and services; say how to mend what is wrong."""
     table = Table("", "what", "finding", box=None, pad_edge=False)
-    healthy = True
-    for name, check in CHECKS.items():
+    failed: set[str] = set()
+    for name, check in {**service_checks(ROOT), **CHECKS}.items():
+        if name == "champion" and "MLflow" in failed:
+            continue  # it would be asked for minutes
         try:
             table.add_row("[green]ok[/]", name, check())
         except UserError as error:
-            healthy = False
+            failed.add(name)
             table.add_row("[red]!![/]", name, f"[red]{error}[/]")
     console.print(table)
-    if not healthy:
+    if failed:
         raise typer.Exit(1)
 
 

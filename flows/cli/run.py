@@ -9,6 +9,7 @@ from rich.console import Console
 
 from components.errors import UserError
 from components.params import Params, place_in
+from components.runtime import profile_path
 from components.storage import SCHEME
 from flows.cli.display import Display, duration
 from flows.cli.recipes import use_recipe
@@ -102,7 +103,7 @@ def _run_pipeline(ui: bool, mlflow_port: int, prefect_port: int, *, force: bool 
 
     params = check_workspace(ROOT)
     check_sources(ROOT, params)
-    if ui:
+    if ui and profile_path(ROOT) is None:  # else its services have pages already
         check_port(mlflow_port, purpose="the MLflow page", option="--mlflow-port")
         check_port(prefect_port, purpose="the Prefect page", option="--prefect-port")
     for line in describe_machine():
@@ -124,9 +125,9 @@ def _run_pipeline(ui: bool, mlflow_port: int, prefect_port: int, *, force: bool 
             raise typer.Exit(1) from None
     _summary(page, display, time.monotonic() - started)
     if ui:
-        from flows.cli.services import serve
+        from flows.cli import services
 
-        serve(ROOT, mlflow_port, prefect_port)
+        services.ui(mlflow_port, prefect_port)
 
 
 def _summary(page: str, display: Display, seconds: float) -> None:

@@ -1,19 +1,112 @@
-"""`reelforge ui`: the MLflow and Prefect pages of this workspace, until Ctrl-C."""
+"""`reelforge ui`: the MLflow and Prefect pages of this workspace, until Ctrl-C. `reelforge services`: ones that stay.
 
+With a profile in force the pages are those of its services, and `reelforge ui` only says where.
+"""
+
+import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
-from components.runtime import tracking_uri
+from components.errors import UserError
+from components.runtime import tracking_uri, use_profile
 from flows.preflight import check_port, check_workspace
 
 ROOT = Path()
 STOP_SECONDS = 10
 console = Console()
+app = typer.Typer(
+    help="MLflow, Prefect, PostgreSQL and an S3 endpoint on this machine.", no_args_is_help=True
+)
+
+
+def _said(line: str) -> None:
+    console.print(line, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def up(
+    free_ports: Annotated[
+        bool,
+        typer.Option("--free-ports", help="At the first start take any ports that are free; they are kept."),
+    ] = False,
+) -> None:
+    """Start them, wait until they answer, and point this workspace at them. Running it again starts what is missing.
+
+    PostgreSQL's server programs must be installed; the S3 endpoint is fetched. Data and passwords are in .services/.
+    """
+    from flows.services import stack
+
+    check_workspace(ROOT)
+    started = time.monotonic()
+    profile = stack.up(ROOT, _said, free_ports=free_ports)
+    _said(f"\nhealthy after {time.monotonic() - started:.0f} s; profile.yaml points this workspace at them")
+    _said(f"MLflow   {profile.mlflow_uri}\nPrefect  {profile.prefect_api.removesuffix('/api')}")
+    _said(f"S3       {profile.s3_endpoint}   buckets {', '.join(profile.buckets.names)}")
+    _said("DVC      remote `reelforge`: dvc push, dvc pull\n\nreelforge services status | down")
+
+
+@app.command()
+def down() -> None:
+    """Stop them all; data and passwords stay. The workspace goes by its own files again."""
+    from flows.services import stack
+
+    stack.down(ROOT, _said)
+
+
+@app.command("status")
+def services_status() -> None:
+    """Which of them run and answer. Exit code 1 if one does not."""
+    from flows.services import stack
+
+    findings = stack.status(ROOT)
+    table = Table("", "service", "address", "process", box=None, pad_edge=False)
+    for each in findings:
+        state = "[green]healthy[/]" if each.healthy else "[red]no answer[/]" if each.pid else "stopped"
+        table.add_row(state, each.name, each.address, str(each.pid or "-"))
+    console.print(table)
+    if not all(each.healthy for each in findings):
+        _said("`reelforge services up` starts what is missing; logs are in .services/logs")
+        raise typer.Exit(1)
+
+
+@app.command()
+def env() -> None:
+    """Print the profile in force as shell variables, for `prefect`, `mlflow` and `aws` by themselves.
+
+    Example: eval "$(reelforge services env)"
+    """
+    profile = use_profile(ROOT)
+    if profile is None:
+        raise UserError("no profile is in force: `reelforge services up` or `reelforge infra profile`")
+    for name, value in profile.settings(ROOT).items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+@app.command()
+def rotate() -> None:
+    """Draw new passwords and a new S3 key, and start everything again with them."""
+    from flows.services import stack
+
+    stack.rotate(ROOT, _said)
+
+
+@app.command()
+def delete(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Stop them and delete all their data: experiments, registered models, flow runs, objects."""
+    from flows.services import stack
+
+    if not yes:
+        typer.confirm("Delete all experiments, registered models and objects of these services?", abort=True)
+    stack.delete(ROOT, _said)
 
 
 def ui(
@@ -22,6 +115,9 @@ def ui(
 ) -> None:
     """Serve the MLflow page (runs, curves, models) and the Prefect page (flow runs, schedules) on loopback."""
     check_workspace(ROOT)
+    if profile := use_profile(ROOT):
+        _said(f"MLflow   {profile.mlflow_uri}\nPrefect  {profile.prefect_api.removesuffix('/api')}")
+        return
     check_port(mlflow_port, purpose="the MLflow page", option="--mlflow-port")
     check_port(prefect_port, purpose="the Prefect page", option="--prefect-port")
     serve(ROOT, mlflow_port, prefect_port)
