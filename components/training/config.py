@@ -24,7 +24,9 @@ class SentinelConfig(Section):
     """What counts as a broken step, and how often a run may go back from one (see `sentinel`)."""
 
     retries: NonNegativeInt = 5  # of a run; 0 stops at the first broken step
-    spike: PositiveFloat | None = 12.0  # robust deviations above the median; null: only what is not finite
+    # robust deviations above the median, as 12; null: only what is not finite. Give one where batches are alike: those
+    # of images, or of a mask that leaves few frames, have losses of their own, which would be taken for spikes
+    spike: PositiveFloat | None = None
     window: int = Field(default=64, ge=8)  # steps that medians are taken of
     skip_steps: PositiveInt = (
         1  # left out, ending with the broken one; doubles when the next is within `window`

@@ -60,7 +60,8 @@ def test_a_batch_that_is_not_finite_is_left_out_as_if_it_had_never_been_there(tm
 @pytest.mark.parametrize("zero_stage", [0, 1, 3])
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_a_spike_is_left_out_as_if_it_had_never_been_there(tmp_path, zero_stage, accumulation):
-    changes = {"zero_stage": zero_stage, "accumulation": accumulation, "sentinel": {"window": 8}, "steps": 14}
+    sentinel = {"window": 8, "spike": 12.0}
+    changes = {"zero_stage": zero_stage, "accumulation": accumulation, "sentinel": sentinel, "steps": 14}
     place = 10 * accumulation + accumulation - 1
     broken = poisoned(place, factor=1e6)
     clean = Without(*range(10 * accumulation, 11 * accumulation))
@@ -171,7 +172,7 @@ def test_deviation_is_the_robust_z_score_of_logarithms():
 def test_ordinary_noise_is_no_spike_and_a_jump_is_one_whatever_the_sign():
     rng = np.random.default_rng(1)
     for series in (np.exp(rng.normal(0, 0.5, 3000)), rng.normal(-1.0, 0.3, 3000)):
-        sentinel = Sentinel(SentinelConfig())
+        sentinel = Sentinel(SentinelConfig(spike=12.0))
         for value in series.tolist():
             step = Measured([value], 1.0 + 0.1 * abs(value))
             assert sentinel.judge(step) is None
@@ -180,7 +181,7 @@ def test_ordinary_noise_is_no_spike_and_a_jump_is_one_whatever_the_sign():
 
 
 def test_the_process_with_the_broken_batch_is_blamed_alone():
-    sentinel = Sentinel(SentinelConfig())
+    sentinel = Sentinel(SentinelConfig(spike=12.0))
     assert sentinel.judge(Measured([0.1, NAN, 0.2], NAN)).ranks == (1,)
     assert sentinel.judge(Measured([0.1, 0.2, 0.2], float("inf"))).ranks == (0, 1, 2)
 
