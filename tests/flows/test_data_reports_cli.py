@@ -61,7 +61,7 @@ def test_the_sweep_needs_no_metric_and_takes_a_recipe(reelforge_data):
     for threshold in ("min_motion", "min_sharpness", "max_text_share", "min_brightness", "max_brightness"):
         assert f"filter.{threshold}" in said
     assert (
-        "selection stage1: asks for a score that no clip has" in said
+        "selection stage2: asks for a score that no clip has" in said
     )  # of aesthetics, whose weights are not here
 
 
