@@ -12,10 +12,19 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 CHROMIUM = Path("/usr/bin/chromium")
 
 
+@pytest.fixture(autouse=True)
+def environment():
+    """Nothing that a test, or what it calls, has written into the environment reaches the next test."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def s3_server():
     """URL of an S3 endpoint on loopback."""
-    pytest.importorskip("moto")
     from tests import s3
 
     with s3.server() as url:
