@@ -4,6 +4,7 @@ So `a cat sleeps. aesthetic score: 5.5, motion score: 10, camera motion: pan lef
 scores can be asked for the good ones.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +21,12 @@ def with_suffix(caption: str, scores: Mapping[CaptionSuffix, Any]) -> str:
         return caption
     ended = caption if caption.endswith((".", "!", "?")) else f"{caption}."
     return f"{ended} {', '.join(parts)}."
+
+
+def is_said(clip_id: str, name: CaptionSuffix, share: float) -> bool:
+    """Whether a clip's caption says a score: drawn by a hash for each clip and score, so the same in every run."""
+    drawn = hashlib.sha256(f"{clip_id}:{name.value}".encode()).digest()[:8]
+    return int.from_bytes(drawn, "big") < share * 2**64
 
 
 def _aesthetic(value: float) -> str:

@@ -187,7 +187,8 @@ class CaptionConfig(Section):
     max_words: PositiveInt
     lower_case: bool = False
     language: str | None = Field(default=None, pattern="^[a-z]{2}$")  # ISO 639-1; others are left out
-    suffixes: tuple[CaptionSuffix, ...] = ()  # scores in words at the end
+    suffixes: tuple[CaptionSuffix, ...] = ()  # scores in words at the end of a second form of every caption
+    suffix_share: float = Field(default=1.0, ge=0, le=1)  # of the clips whose caption says a score, for each
     vision: VisionConfig | None = None  # writes the captions of clips that have none of their own
 
 
@@ -230,6 +231,7 @@ class EncodeConfig(Section):
         False  # mirrored windows too, as samples of their own; see `mirror` for captions that forbid them
     )
     precompute: bool = True  # false: nothing is encoded; training does it (`batches.source: videos`)
+    scored_captions: bool = False  # embeddings of the captions with scores too: `batches.captions: scored`
 
 
 Keep = Share | tuple[Share, Share]  # p, or (p, p_time) as published
@@ -247,6 +249,8 @@ class BatchesConfig(Section):
     source: Literal["latents", "videos"] = (
         "latents"  # videos are decoded, cropped and encoded as they are needed
     )
+    selection: str | None = None  # of `filter.selections`: the clips to learn from; null is all
+    captions: Literal["plain", "scored"] = "plain"  # scored: those that end with `caption.suffixes`
 
 
 def keep_pair(keep: Keep) -> tuple[float, float]:
