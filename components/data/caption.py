@@ -34,6 +34,7 @@ SUFFIX_COLUMNS = {
     CaptionSuffix.MOTION: "motion",
     CaptionSuffix.CAMERA: "camera_label",
 }
+PER_CENT = 100  # motion is said in per cent of the width per second: usual clips have a few, as published ones
 NONE_WRITTEN = Written({}, {}, 0, 0)
 
 
@@ -147,7 +148,7 @@ def _scored(
     texts = []
     for clip_id, caption, *row in zip(ids, captions, *(c.to_pylist() for c in scores.columns), strict=True):
         said = {
-            name: score
+            name: score * PER_CENT if name is CaptionSuffix.MOTION and score is not None else score
             for name, score in zip(config.suffixes, row, strict=True)
             if is_said(clip_id, name, config.suffix_share)
         }

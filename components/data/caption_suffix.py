@@ -5,12 +5,12 @@ scores can be asked for the good ones.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, get_args
 
-from components.data.config import CaptionSuffix
+from components.data.config import CameraMotion, CaptionSuffix, PromptScores
 
-_CAMERA_WORDS = ("pan right", "pan left", "tilt up", "tilt down", "zoom in", "zoom out", "static")
+_CAMERA_WORDS = get_args(CameraMotion)
 
 
 def with_suffix(caption: str, scores: Mapping[CaptionSuffix, Any]) -> str:
@@ -21,6 +21,11 @@ def with_suffix(caption: str, scores: Mapping[CaptionSuffix, Any]) -> str:
         return caption
     ended = caption if caption.endswith((".", "!", "?")) else f"{caption}."
     return f"{ended} {', '.join(parts)}."
+
+
+def asking(prompts: Sequence[str], scores: PromptScores) -> list[str]:
+    """The prompts as a model that has learned from captions with scores is asked; unchanged where none is said."""
+    return [with_suffix(prompt, scores.by_name) for prompt in prompts]
 
 
 def is_said(clip_id: str, name: CaptionSuffix, share: float) -> bool:

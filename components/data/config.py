@@ -162,6 +162,23 @@ class CaptionSuffix(StrEnum):
     CAMERA = "camera"
 
 
+CameraMotion = Literal["pan right", "pan left", "tilt up", "tilt down", "zoom in", "zoom out", "static"]
+
+
+class PromptScores(Section):
+    """What a prompt asks for in the words of `suffixes`, of a model that has learned from them; null: not said."""
+
+    aesthetic: float | None = None  # 6 and more is good, 7 and more is rare
+    motion: NonNegativeFloat | None = None  # per cent of the width per second; 5 is usual, less is smoother
+    camera: CameraMotion | None = None
+
+    @property
+    def by_name(self) -> dict[CaptionSuffix, float | str]:
+        """Those that are said."""
+        values = {name: getattr(self, name.value) for name in CaptionSuffix}
+        return {name: value for name, value in values.items() if value is not None}
+
+
 class VisionConfig(Section):
     """A vision-language model that writes captions; `weights` names a folder, else an endpoint is asked."""
 
