@@ -1,7 +1,7 @@
 """`params.yaml` and the recipes: one schema, one field per stage."""
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -179,6 +179,15 @@ def read_sections(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise ParamsError(f"{path} must be a mapping of sections, not {type(raw).__name__}")
     return raw
+
+
+def lay_over(base: MutableMapping[str, Any], overlay: Mapping[str, Any]) -> None:
+    """Put the values of `overlay` in the place of those of `base`, section by section; others stay."""
+    for key, value in overlay.items():
+        if isinstance(value, Mapping) and isinstance(inner := base.get(key), MutableMapping):
+            lay_over(inner, value)
+        else:
+            base[key] = value
 
 
 def _dangling(params: Params) -> Iterator[str]:

@@ -34,7 +34,9 @@ SUFFIX_COLUMNS = {
     CaptionSuffix.MOTION: "motion",
     CaptionSuffix.CAMERA: "camera_label",
 }
-PER_CENT = 100  # motion is said in per cent of the width per second: usual clips have a few, as published ones
+PER_CENT = (
+    100  # motion is said in per cent of the width per second: usual clips have a few, as published ones
+)
 NONE_WRITTEN = Written({}, {}, 0, 0)
 
 
@@ -137,7 +139,7 @@ def _is_foreign(caption: Caption, config: CaptionConfig) -> bool:
 def _scored(
     ids: list[str], captions: list[Caption], config: CaptionConfig, table: tuple[Path, Path]
 ) -> list[str]:
-    """The captions with scores at their ends. Raises `UserError` for a score that the table (root, manifest) has not."""
+    """The captions with scores at their ends. Raises `UserError` for a score that `table` has not."""
     root, source = table
     known = store.Manifest.read(source).columns
     if missing := [name for name in config.suffixes if SUFFIX_COLUMNS[name] not in known]:

@@ -54,8 +54,8 @@ class VideoStore:
         )
         if captions == "scored" and not all(clip.scored_caption for clip in self.clips):
             raise UserError(
-                f"batches.captions is `scored`, and the clips of {manifest} have no captions with scores; name scores in"
-                " `caption.suffixes` and run the data stages again"
+                f"batches.captions is `scored`, and the clips of {manifest} have no captions with scores; name scores"
+                " in `caption.suffixes` and run the data stages again"
             )
         device = compute_device()
         codec = load_autoencoder(root / origin["autoencoder"]).eval().requires_grad_(False)

@@ -120,7 +120,10 @@ def settled(config: LoopConfig, chosen: Path | None, *, readers: int) -> LoopCon
         said, way_out = f"{chosen} was made with", f"remove {chosen.parent} to start again"
     elif config.step_batches is not None:
         batches = config.step_batches
-        said, way_out = "step_batches asks for", "set step_batches to a multiple of them, which is another result"
+        said, way_out = (
+            "step_batches asks for",
+            "set step_batches to a multiple of them, which is another result",
+        )
     else:
         return config
     if batches % readers:
@@ -131,7 +134,9 @@ def settled(config: LoopConfig, chosen: Path | None, *, readers: int) -> LoopCon
         )
     accumulation = batches // readers
     if accumulation != config.accumulation:
-        log.info("%d batches in each step: accumulation is %d on %d processes", batches, accumulation, readers)
+        log.info(
+            "%d batches in each step: accumulation is %d on %d processes", batches, accumulation, readers
+        )
     return config.model_copy(update={"accumulation": accumulation, "step_batches": batches})
 
 

@@ -60,9 +60,7 @@ def root(pristine, tmp_path):
 
 
 def batches_config(**more):
-    return BatchesConfig(
-        **{"buckets": {"32px": {9: (1.0, 2)}}, "seed": 3, "small_bucket": "repeat", **more}
-    )
+    return BatchesConfig(**{"buckets": {"32px": {9: (1.0, 2)}}, "seed": 3, "small_bucket": "repeat", **more})
 
 
 def opened(root, **more):
@@ -151,9 +149,7 @@ def test_a_stage_reads_the_form_of_the_captions_that_it_asks_for(root, source, f
     assert shards(root) == before  # latents are those of the plain captions
     clips = {
         clip.clip_id: clip
-        for clip in read_clips(
-            root / "artifacts/clips/dedup.json", root=root, videos=root / "data/footage"
-        )
+        for clip in read_clips(root / "artifacts/clips/dedup.json", root=root, videos=root / "data/footage")
     }
     text = TextEncoder.from_pretrained(root / "artifacts/text_encoder")
     batches = opened(root, source=source, captions=form)

@@ -87,7 +87,9 @@ def test_accumulation_follows_from_the_batches_of_a_step(readers, accumulation):
 
 @pytest.mark.parametrize("readers", [4, 5, 12])
 def test_processes_that_cannot_share_a_step_are_refused_with_those_that_can(readers):
-    with pytest.raises(UserError, match=rf"6 batches .* {readers} processes cannot.*start 1, 2, 3, 6 processes"):
+    with pytest.raises(
+        UserError, match=rf"6 batches .* {readers} processes cannot.*start 1, 2, 3, 6 processes"
+    ):
         settled(loop_config(step_batches=6), None, readers=readers)
 
 
