@@ -1,6 +1,7 @@
 """`params.yaml` and the recipes: one schema, one field per stage."""
 
 import difflib
+from collections.abc import Iterator, Mapping, MutableMapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -21,6 +22,7 @@ from components.autoencoder.config import AutoencoderConfig
 from components.block_cache import BlockCache
 from components.config import HIDDEN_TAG, Section
 from components.data.config import (
+    BatchesConfig,
     CaptionConfig,
     DedupConfig,
     EncodeConfig,
@@ -140,16 +142,18 @@ class Params(Section):
         """Read and check a parameter file. Raises `ParamsError` naming each bad key and the nearest valid one."""
         if not path.is_file():
             raise ParamsError(f"{path} is missing; `reelforge recipes use demo` writes one")
+        return cls.of(read_sections(path), path)
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any], origin: Path) -> "Params":
+        """Check what was read. Raises `ParamsError` naming each bad key of `origin`, and references to nothing."""
         try:
-            raw = yaml.safe_load(path.read_text())
-        except yaml.YAMLError as error:
-            raise ParamsError(f"{path} is not valid YAML: {error}") from None
-        if not isinstance(raw, dict):
-            raise ParamsError(f"{path} must be a mapping of sections, not {type(raw).__name__}")
-        try:
-            return cls.model_validate(raw)
+            params = cls.model_validate(raw)
         except ValidationError as error:
-            raise ParamsError("\n".join(f"{path}: {line}" for line in explain(cls, error))) from None
+            raise ParamsError("\n".join(f"{origin}: {line}" for line in explain(cls, error))) from None
+        if problems := list(_dangling(params)):
+            raise ParamsError("\n".join(f"{origin}: {line}" for line in problems))
+        return params
 
     def section(self, dotted: str) -> Any:
         """The section at a dotted path, as `train.stage3`. Raises `ParamsError` where the recipe leaves it out."""
@@ -164,6 +168,52 @@ class Params(Section):
                 " train; `reelforge recipes list` names those that do"
             )
         return node
+
+
+def read_sections(path: Path) -> dict[str, Any]:
+    """The sections of a parameter file as they stand there. Raises `ParamsError` where it is no such file."""
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise ParamsError(f"{path} must be a mapping of sections, not {type(raw).__name__}")
+    return raw
+
+
+def lay_over(base: MutableMapping[str, Any], overlay: Mapping[str, Any]) -> None:
+    """Put the values of `overlay` in the place of those of `base`, section by section; others stay."""
+    for key, value in overlay.items():
+        if isinstance(value, Mapping) and isinstance(inner := base.get(key), MutableMapping):
+            lay_over(inner, value)
+        else:
+            base[key] = value
+
+
+def _dangling(params: Params) -> Iterator[str]:
+    """What training stages ask of the data that the data sections do not make."""
+    known = ", ".join(params.filter.selections) or "none"
+    for path, batches in _batches_in(params):
+        if batches.selection is not None and batches.selection not in params.filter.selections:
+            yield (
+                f"{path}.selection: there is no selection `{batches.selection}`; `filter.selections` defines {known}."
+                " Name one of these, define it there, or leave `selection` out to learn from all clips"
+            )
+        if batches.captions == "scored" and not params.caption.suffixes:
+            yield (
+                f"{path}.captions: `scored` asks for captions with scores; name the scores in `caption.suffixes` (and"
+                " set `scored_captions: true` in the section that encodes them)"
+            )
+
+
+def _batches_in(section: BaseModel, path: str = "") -> Iterator[tuple[str, BatchesConfig]]:
+    """All sections of batches, with their dotted paths."""
+    for name, value in section:
+        here = f"{path}.{name}" if path else name
+        if isinstance(value, BatchesConfig):
+            yield here, value
+        elif isinstance(value, BaseModel):
+            yield from _batches_in(value, here)
 
 
 def runtime_of(root: Path) -> RuntimeConfig:

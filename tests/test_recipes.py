@@ -1,13 +1,18 @@
 """Recipes against the publications they follow, figure by figure; every model of a recipe built without weights."""
 
+import math
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 
-from components.data.buckets import sides
+from components.data.bucket_walk import slots_of
+from components.data.buckets import available_frames, sides
+from components.data.forecast import Walk, forecast, requests_of
 from components.denoiser.beginning import configuration
 from components.denoiser.system_config import VideoStageConfig, WaltStageConfig
 from components.denoiser.walt import CHANNELS
@@ -20,7 +25,6 @@ from models.transformers.video_transformer import VideoTransformer
 ROOT = Path(__file__).parents[1]
 RECIPES = {path.stem: path for path in sorted((ROOT / "recipes").glob("*.yaml"))}
 SYSTEMS = [name for name in RECIPES if system_of(Params.load(RECIPES[name])) != "open_sora"]
-WALT_GPUS = 64  # the recipe's batch of a GPU, on so many, is the published batch
 
 # parameter -> value, as published; see the sources in each recipe
 PUBLISHED: dict[str, dict[str, Any]] = {
@@ -50,6 +54,15 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "train.stage1.zero_stage": 2,
         "train.stage1.seed": 42,
         "train.stage1.caption_dropout": 0.1,
+        **{f"train.stage{number}.step_batches": 96 for number in (1, 2, 3)},  # 12 nodes of 8 GPUs
+        **{f"train.stage{number}.batches.selection": f"stage{number}" for number in (1, 2, 3)},
+        "train.stage1.batches.captions": "plain",
+        "train.stage2.batches.captions": "plain",
+        "train.stage3.batches.captions": "scored",  # the report: scores in captions instead of filters
+        "caption.suffixes": ("aesthetic", "motion", "camera"),
+        "caption.suffix_share": 0.8,
+        "encode.videos.scored_captions": True,
+        "evaluate.scores.aesthetic": 6.5,
         "train.stage1.times.distribution": "logit-normal",
         "train.stage1.times.base_resolution": 512,
         "train.stage1.masks.random": 0.05,
@@ -88,6 +101,8 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "hdvila.stage1.optimizer.lr": 5e-5,
         "hdvila.stage1.optimizer.warmup_steps": 5000,
         "hdvila.stage1.attention_dropout": 0.1,
+        "hdvila.encode.stage1.flips": True,  # in early stages only
+        "hdvila.encode.stage2.flips": False,
         "hdvila.stage1.zero_stage": 3,
         "hdvila.stage1.activation_checkpointing": True,
         "hdvila.stage2.attention_dropout": 0.1,
@@ -155,9 +170,10 @@ def test_the_masked_share_of_open_sora_is_the_published_total(recipe: str, stage
 def test_the_batch_of_walt_is_512_clips_or_stacks(stage: str):
     config: WaltStageConfig = value_at(recipe_of("walt_t2v"), f"walt.{stage}")
     (lengths,) = config.batches.buckets.values()
-    assert lengths[17][1] * WALT_GPUS * config.accumulation == 512
-    assert lengths[1][1] / 5 * WALT_GPUS * config.accumulation == 512
-    assert recipe_of("walt_t2v").walt.autoencoder.data.batch * WALT_GPUS == 256
+    assert lengths[17][1] * config.step_batches == 512
+    assert lengths[1][1] / 5 * config.step_batches == 512
+    codec = recipe_of("walt_t2v").walt.autoencoder
+    assert codec.data.batch * codec.step_batches == 256
 
 
 @pytest.mark.parametrize(("recipe", "stage"), SIZES)
@@ -230,3 +246,50 @@ def test_the_bucket_of_a_stage_is_one_that_its_latents_have(recipe: str):
             assert set(lengths) <= set(encode.frames), (stage.name, lengths)
         if isinstance(config, WaltStageConfig) and config.upsampling:
             assert config.upsampling.low_resolution in encode.resolutions
+
+
+def longest_clip(params: Params, resolution: str, aspect: str, frames: int) -> pa.Table:
+    """The clip table with one clip: as long as the splitter makes them, as small as bucket and filter allow."""
+    height, width = sides(resolution, aspect, 1)
+    scale = max(1.0, (params.filter.min_side or 0) / min(height, width))
+    split = params.split
+    row = {
+        "clip_id": f"{1:016x}",
+        "height": math.ceil(scale * height),
+        "width": math.ceil(scale * width),
+        "start_seconds": 0.0,
+        "end_seconds": split.max_seconds if frames > 1 else split.min_seconds,
+        "frames": 1 if frames == 1 else 1000,
+        "split": "train",
+    }
+    return pa.Table.from_pylist([row])
+
+
+@pytest.mark.parametrize("walk", ["loader", "published"])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_bucket_can_be_filled_by_a_clip_that_the_splitter_may_make(recipe: str, walk: Walk):
+    params = recipe_of(recipe)
+    looked = 0
+    for request in requests_of(params):
+        for slot in slots_of(request.batches):
+            if slot.keep * slot.keep_length == 0:
+                continue
+            alone = request.batches.model_copy(
+                update={"buckets": {slot.resolution: {slot.frames: (1.0, slot.batch)}}}
+            )
+            for aspect in request.encode.buckets.aspects:
+                clip = longest_clip(params, slot.resolution, aspect, slot.frames)
+                found = forecast(clip, replace(request, batches=alone), walk)
+                bucket = (request.stage, slot.resolution, slot.frames, aspect)
+                assert (found.used, found.unused, found.nothing) == (1, {}, ()), bucket
+                looked += 1
+    assert looked
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_autoencoder_can_see_clips_as_long_as_it_asks_for(recipe: str):
+    params = recipe_of(recipe)
+    for stage in stages_of(params).values():
+        data = getattr(params.section(stage.section), "data", None)
+        if data is not None:
+            assert available_frames(params.split.max_seconds, data.fps) >= data.frames, stage.name

@@ -7,7 +7,7 @@ from components.autoencoder.config import ImageStageConfig
 from components.autoencoder.measure import STATISTICS_CLIPS, measure_statistics
 from components.autoencoder.objectives import pixel_objective
 from components.autoencoder.program import AutoencoderProgram
-from components.autoencoder.stage import StageClips, finish, fit, step_batches
+from components.autoencoder.stage import StageClips, finish, fit
 from components.errors import UserError
 from components.report import Report
 from components.runtime import compute_device
@@ -24,9 +24,7 @@ def run(config: ImageStageConfig, paths: StagePaths) -> Report:
     codec = _codec(config, paths).to(compute_device())
     clips = StageClips.open(config.data, paths, seed=config.seed)
     objective = pixel_objective(codec, config, paths.root).to(compute_device())
-    program = AutoencoderProgram(
-        objective, clips.train, frames=config.data.frames, step_batches=step_batches(config)
-    )
+    program = AutoencoderProgram(objective, clips.train, frames=config.data.frames)
     metrics = fit(program, config, paths, stage)
     if config.weights is None:
         count = clips.batches_of(clips.train, STATISTICS_CLIPS)

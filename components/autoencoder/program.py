@@ -33,7 +33,7 @@ class AutoencoderProgram:
         mixed_lengths: bool = False,
         step_batches: int = 1,
     ) -> None:
-        """step_batches: batches of one optimizer step, over accumulation and processes."""
+        """step_batches: batches of one optimizer step, over accumulation and processes; the loop sets it."""
         self.objective = objective
         self.batches = batches
         self.frames = frames

@@ -15,7 +15,6 @@ from components.runtime import launch
 from components.training import processes
 from components.training.averages import each_average
 from components.training.checkpoint import fingerprint_of, remove_checkpoints
-from components.training.config import LoopConfig
 from components.training.curves import write_csv
 from components.training.loop import train
 from models.autoencoders.codec import VideoCodec
@@ -48,11 +47,6 @@ class StageClips:
     def batches_of(self, batches: FrameBatches, most_clips: int) -> int:
         """Batches that hold every clip once, or at most `most_clips` clips."""
         return -(-min(len(batches.clips), most_clips) // batches.data.batch)
-
-
-def step_batches(config: LoopConfig) -> int:
-    """Batches of one optimizer step, over accumulation and processes."""
-    return config.accumulation * launch().world_size
 
 
 def fit(

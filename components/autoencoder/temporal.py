@@ -14,7 +14,7 @@ from components.autoencoder.config import TemporalStageConfig
 from components.autoencoder.measure import STATISTICS_CLIPS, measure_statistics
 from components.autoencoder.objectives import LatentObjective, PixelObjective, pixel_objective
 from components.autoencoder.program import AutoencoderProgram
-from components.autoencoder.stage import StageClips, finish, fit, step_batches
+from components.autoencoder.stage import StageClips, finish, fit
 from components.errors import UserError
 from components.report import Report
 from components.runtime import compute_device
@@ -38,7 +38,6 @@ def run(config: TemporalStageConfig, paths: StagePaths) -> Report:
         frames=config.data.frames,
         image_share=config.image_share,
         mixed_lengths=config.mixed_lengths,
-        step_batches=step_batches(config),
     )
     metrics = fit(program, config, paths, stage)
     if config.weights is None:

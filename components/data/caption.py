@@ -15,7 +15,7 @@ import pyarrow as pa
 from components.artifacts import StagePaths
 from components.data import store
 from components.data.balance import balance
-from components.data.caption_suffix import with_suffix
+from components.data.caption_suffix import is_said, with_suffix
 from components.data.caption_text import clean_caption
 from components.data.captioning.write import Written, write_captions
 from components.data.captions import CaptionIndex, CaptionProblem, CaptionSource, Target, read_captions
@@ -34,6 +34,9 @@ SUFFIX_COLUMNS = {
     CaptionSuffix.MOTION: "motion",
     CaptionSuffix.CAMERA: "camera_label",
 }
+PER_CENT = (
+    100  # motion is said in per cent of the width per second: usual clips have a few, as published ones
+)
 NONE_WRITTEN = Written({}, {}, 0, 0)
 
 
@@ -47,7 +50,7 @@ class Caption:
 
 
 def run(config: CaptionConfig, paths: StagePaths) -> Report:
-    """Add the columns `caption` and `caption_source`; with `language` also `caption_reasons`.
+    """Add the columns `caption` and `caption_source`; with `suffixes` also `scored_caption`, with `language` reasons.
 
     Raises `UserError` for a captions file or a model it cannot use, `DataQualityError` where a model fails on
     too many clips.
@@ -70,7 +73,10 @@ def run(config: CaptionConfig, paths: StagePaths) -> Report:
         _refuse_too_many_failures(written, config)
     if config.language:
         captions = [replace(each, foreign=_is_foreign(each, config)) for each in captions]
-    added = _columns(clips["clip_id"], captions, _suffixed(captions, config, paths.root, source), config)
+    added = _columns(clips["clip_id"], captions, config)
+    if config.suffixes:
+        scored = _scored(clips["clip_id"].to_pylist(), captions, config, (paths.root, source))
+        added = added.append_column("scored_caption", pa.array(scored, pa.string()))
     store.add_columns(paths.root, source, added, STAGE).write(paths.output("clips"))
 
     kept = [caption for caption, good in zip(captions, passed, strict=True) if good]
@@ -130,26 +136,30 @@ def _is_foreign(caption: Caption, config: CaptionConfig) -> bool:
     return caption.source is not CaptionSource.FALLBACK and found not in (config.language, UNDETERMINED)
 
 
-def _suffixed(captions: list[Caption], config: CaptionConfig, root: Path, source: Path) -> list[str]:
-    """The texts, with scores at their ends if that was asked for. Raises `UserError` where a score is missing."""
-    if not config.suffixes:
-        return [caption.text for caption in captions]
+def _scored(
+    ids: list[str], captions: list[Caption], config: CaptionConfig, table: tuple[Path, Path]
+) -> list[str]:
+    """The captions with scores at their ends. Raises `UserError` for a score that `table` has not."""
+    root, source = table
     known = store.Manifest.read(source).columns
     if missing := [name for name in config.suffixes if SUFFIX_COLUMNS[name] not in known]:
         raise UserError(
             f"caption.suffixes: no clip has a score for {', '.join(missing)}; switch the scorer on in `score:`"
         )
-    table = store.read(root, source, [SUFFIX_COLUMNS[name] for name in config.suffixes])
-    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
-    return [
-        with_suffix(caption.text, dict(zip(config.suffixes, row, strict=True)))
-        for caption, row in zip(captions, rows, strict=True)
-    ]
+    scores = store.read(root, source, [SUFFIX_COLUMNS[name] for name in config.suffixes])
+    texts = []
+    for clip_id, caption, *row in zip(ids, captions, *(c.to_pylist() for c in scores.columns), strict=True):
+        said = {
+            name: score * PER_CENT if name is CaptionSuffix.MOTION and score is not None else score
+            for name, score in zip(config.suffixes, row, strict=True)
+            if is_said(clip_id, name, config.suffix_share)
+        }
+        texts.append(with_suffix(caption.text, said))
+    return texts
 
 
-def _columns(
-    ids: pa.ChunkedArray, captions: list[Caption], texts: list[str], config: CaptionConfig
-) -> pa.Table:
+def _columns(ids: pa.ChunkedArray, captions: list[Caption], config: CaptionConfig) -> pa.Table:
+    texts = [caption.text for caption in captions]
     added = {"clip_id": ids, "caption": pa.array(texts, pa.string())}
     added["caption_source"] = pa.array([caption.source.value for caption in captions], pa.string())
     if config.language:

@@ -4,12 +4,13 @@ So `a cat sleeps. aesthetic score: 5.5, motion score: 10, camera motion: pan lef
 scores can be asked for the good ones.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, get_args
 
-from components.data.config import CaptionSuffix
+from components.data.config import CameraMotion, CaptionSuffix, PromptScores
 
-_CAMERA_WORDS = ("pan right", "pan left", "tilt up", "tilt down", "zoom in", "zoom out", "static")
+_CAMERA_WORDS = get_args(CameraMotion)
 
 
 def with_suffix(caption: str, scores: Mapping[CaptionSuffix, Any]) -> str:
@@ -20,6 +21,17 @@ def with_suffix(caption: str, scores: Mapping[CaptionSuffix, Any]) -> str:
         return caption
     ended = caption if caption.endswith((".", "!", "?")) else f"{caption}."
     return f"{ended} {', '.join(parts)}."
+
+
+def asking(prompts: Sequence[str], scores: PromptScores) -> list[str]:
+    """The prompts as a model that has learned from captions with scores is asked; unchanged where none is said."""
+    return [with_suffix(prompt, scores.by_name) for prompt in prompts]
+
+
+def is_said(clip_id: str, name: CaptionSuffix, share: float) -> bool:
+    """Whether a clip's caption says a score: drawn by a hash for each clip and score, so the same in every run."""
+    drawn = hashlib.sha256(f"{clip_id}:{name.value}".encode()).digest()[:8]
+    return int.from_bytes(drawn, "big") < share * 2**64
 
 
 def _aesthetic(value: float) -> str:

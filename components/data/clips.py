@@ -20,6 +20,7 @@ COLUMNS = (
     "caption_source",
     "kept",
 )
+IF_THERE = ("scored_caption", "selections")  # columns of what may be off
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Clip:
     split: str  # "train" or "validation"
     caption: str
     caption_source: str  # "file", "sidecar" or "fallback"
+    scored_caption: str = ""  # the same with scores at its end, where `caption.suffixes` names some
+    selections: tuple[str, ...] = ()  # of `filter.selections`
 
 
 def read_clips(manifest: Path, *, root: Path, videos: Place, split: str | None = None) -> list[Clip]:
@@ -44,11 +47,14 @@ def read_clips(manifest: Path, *, root: Path, videos: Place, split: str | None =
 
     Raises `ContractError` when the table or the state that the manifest names is not in the workspace.
     """
-    rows = store.read(root, manifest, COLUMNS).to_pylist()
+    known = store.Manifest.read(manifest).columns
+    rows = store.read(root, manifest, [*COLUMNS, *(name for name in IF_THERE if name in known)]).to_pylist()
     return [
         Clip(
             path=videos / row["source"],
             **{name: row[name] for name in COLUMNS if name not in {"source", "kept"}},
+            scored_caption=row.get("scored_caption") or "",
+            selections=tuple(row.get("selections") or ()),
         )
         for row in rows
         if row["kept"] and split in (None, row["split"])

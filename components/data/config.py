@@ -162,6 +162,23 @@ class CaptionSuffix(StrEnum):
     CAMERA = "camera"
 
 
+CameraMotion = Literal["pan right", "pan left", "tilt up", "tilt down", "zoom in", "zoom out", "static"]
+
+
+class PromptScores(Section):
+    """What a prompt asks for in the words of `suffixes`, of a model that has learned from them; null: not said."""
+
+    aesthetic: float | None = None  # 6 and more is good, 7 and more is rare
+    motion: NonNegativeFloat | None = None  # per cent of the width per second; 5 is usual, less is smoother
+    camera: CameraMotion | None = None
+
+    @property
+    def by_name(self) -> dict[CaptionSuffix, float | str]:
+        """Those that are said."""
+        values = {name: getattr(self, name.value) for name in CaptionSuffix}
+        return {name: value for name, value in values.items() if value is not None}
+
+
 class VisionConfig(Section):
     """A vision-language model that writes captions; `weights` names a folder, else an endpoint is asked."""
 
@@ -187,7 +204,8 @@ class CaptionConfig(Section):
     max_words: PositiveInt
     lower_case: bool = False
     language: str | None = Field(default=None, pattern="^[a-z]{2}$")  # ISO 639-1; others are left out
-    suffixes: tuple[CaptionSuffix, ...] = ()  # scores in words at the end
+    suffixes: tuple[CaptionSuffix, ...] = ()  # scores in words at the end of a second form of every caption
+    suffix_share: float = Field(default=1.0, ge=0, le=1)  # of the clips whose caption says a score, for each
     vision: VisionConfig | None = None  # writes the captions of clips that have none of their own
 
 
@@ -230,6 +248,7 @@ class EncodeConfig(Section):
         False  # mirrored windows too, as samples of their own; see `mirror` for captions that forbid them
     )
     precompute: bool = True  # false: nothing is encoded; training does it (`batches.source: videos`)
+    scored_captions: bool = False  # embeddings of the captions with scores too: `batches.captions: scored`
 
 
 Keep = Share | tuple[Share, Share]  # p, or (p, p_time) as published
@@ -247,6 +266,8 @@ class BatchesConfig(Section):
     source: Literal["latents", "videos"] = (
         "latents"  # videos are decoded, cropped and encoded as they are needed
     )
+    selection: str | None = None  # of `filter.selections`: the clips to learn from; null is all
+    captions: Literal["plain", "scored"] = "plain"  # scored: those that end with `caption.suffixes`
 
 
 def keep_pair(keep: Keep) -> tuple[float, float]:

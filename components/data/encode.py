@@ -14,7 +14,7 @@ from pyarrow import RecordBatch
 from components.artifacts import StagePaths, fresh_folder
 from components.data.balance import balance
 from components.data.buckets import Bucket, buckets_of
-from components.data.clips import read_clips
+from components.data.clips import Clip, read_clips
 from components.data.config import EncodeConfig
 from components.data.encode_pictures import write_pictures
 from components.data.encode_pieces import EncodeJob, LatentPiece
@@ -24,7 +24,8 @@ from components.data.latent_shards import ShardRecord, read_record, read_text_re
 from components.data.latents import Family, LatentManifest, TextTable
 from components.data.samples import NO_SAMPLES, SampleTable, write_samples
 from components.data.shards import Shard
-from components.errors import ContractError, DataQualityError
+from components.data.store import Manifest as ClipTable
+from components.errors import ContractError, DataQualityError, UserError
 from components.params import runtime_of, store_of
 from components.report import Report
 from components.storage import Place
@@ -62,6 +63,11 @@ def run(config: EncodeConfig, paths: StagePaths) -> Report:
     """
     stage = paths.checkpoints.name
     clips = read_clips(paths.input("clips"), root=paths.root, videos=paths.place("videos"))
+    if config.scored_captions and not all(clip.scored_caption for clip in clips):
+        raise UserError(
+            f"{stage}: `scored_captions` is set, and the clips have no captions with scores; name scores in"
+            " `caption.suffixes`, or leave `scored_captions` out"
+        )
     encoders = Encoders.of(paths.input("autoencoder"), paths.input("text"))
     plan = Plan.of(config, paths, encoders, clips)
     ledger = _Ledger(reasons=dict(plan.unserved))
@@ -83,6 +89,7 @@ def run(config: EncodeConfig, paths: StagePaths) -> Report:
             "left_out": len(clips) - len(ledger.encoded),
         },
         samples=made.samples,
+        selections=_selections(paths, clips),
         origin={name: _relative(paths.place(name), paths.root) for name in INPUTS},
         encode=config.model_dump(mode="json"),
     )
@@ -110,12 +117,22 @@ def _encode(plan: Plan, paths: StagePaths, ledger: _Ledger) -> _Made:
             families.append(_family(bucket, plan.shapes[bucket], tuple(shards.values())))
             filled[families[-1].name] = list(shards)
 
+    marks = plan.marks()
+
     def parts() -> Iterator[RecordBatch]:
-        return sample_parts({name: (_record(p, store) for p in found) for name, found in filled.items()})
+        records = {name: (_record(p, store) for p in found) for name, found in filled.items()}
+        return sample_parts(records, marks)
 
     samples = write_samples(store, plan.folder, parts)
     written = tuple(shard for piece in texts if (shard := read_text_record(store, piece.file)))
     return _Made(tuple(families), written, samples)
+
+
+def _selections(paths: StagePaths, clips: Sequence[Clip]) -> dict[str, int]:
+    """How many of the clips are in each selection that the filter knows."""
+    known = ClipTable.read(paths.input("clips")).notes.get("filter", {})
+    counts = Counter(name for clip in clips for name in clip.selections)
+    return {name: counts[name] for name in sorted({*known, *counts})}
 
 
 def _leave_to_training(plan: Plan, ledger: _Ledger) -> _Made:

@@ -136,7 +136,7 @@ class LatentPiece:
                 log.warning("clip %s: %s %s", clip.clip_id, result.reason, result.detail)
                 left_out.append((clip.clip_id, str(result.reason)))
                 continue
-            both = config.flips and may_be_mirrored(clip.caption)
+            both = is_mirrored(clip, config)
             for start, window in zip(result.value.starts, result.value.frames, strict=True):
                 for variant in (PLAIN, MIRRORED) if both else (PLAIN,):
                     members.clip_ids.append(clip.clip_id)
@@ -145,6 +145,12 @@ class LatentPiece:
                     members.variants.append(variant)
                     members.captions.append(rows[clip.clip_id])
                     yield mirrored(window) if variant == MIRRORED else window
+
+
+def is_mirrored(clip: Clip, config: EncodeConfig) -> bool:
+    """Whether a clip is encoded as its mirror image too: every caption that training may read has to allow it."""
+    read = [clip.caption, *([clip.scored_caption] if config.scored_captions else [])]
+    return config.flips and may_be_mirrored(*read)
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,8 @@ def run(config: FilterConfig, paths: StagePaths) -> Report:
         chosen = select(paths.root, source, scores, config, passed)
         report.counts.update({f"selected_{name}": int(each.sum()) for name, each in chosen.items()})
         added = added.append_column("selections", name_lists(np.column_stack([*chosen.values()]), [*chosen]))
-    store.add_columns(paths.root, source, added, STAGE).write(paths.output("clips"))
+    known = dict.fromkeys(config.selections, "selection")
+    store.add_columns(paths.root, source, added, STAGE, notes=known).write(paths.output("clips"))
     log.info("%d of %d clips pass  %s", report.counts["passed"], report.counts["clips"], report.reasons)
     return report
 

@@ -22,6 +22,7 @@ from components.data import store
 from components.data.bucket_walk import Geometries, keys_of, walk
 from components.data.buckets import ROUNDING, Bucket, area_of, assign, nearest_aspect
 from components.data.config import BatchesConfig, EncodeConfig, keep_pair
+from components.data.latents import holds
 from components.data.mirror import may_be_mirrored
 from components.data.windows import window_starts
 from components.errors import ContractError, UserError
@@ -120,9 +121,9 @@ def read_clips(root: Path, *, captions: bool = False) -> pa.Table:
     for stage, mark in SOURCES:
         path = root / CLIPS / f"{stage}.json"
         if path.is_file() and store.is_stored(root, path):
-            more = [mark] if mark else []
-            if captions and "caption" in store.Manifest.read(path).columns:
-                more.append("caption")
+            known = store.Manifest.read(path).columns
+            wanted = ("selections", *(("caption", "scored_caption") if captions else ()))
+            more = [*([mark] if mark else []), *(name for name in wanted if name in known)]
             table = store.read(root, path, [*COLUMNS, *more])
             training = pc.equal(table["split"], "train")
             if mark == "reasons":
@@ -144,6 +145,9 @@ def geometries(clips: pa.Table, fps: float) -> Geometries:
 
 def forecast(clips: pa.Table, request: Request, kind: Walk = "loader") -> Forecast:
     """What an epoch of a training stage is made of."""
+    if request.batches.selection is not None and "selections" in clips.column_names:
+        inside = holds(clips["selections"].combine_chunks(), request.batches.selection)
+        clips = clips.filter(pa.array(inside))
     seen = geometries(clips, request.encode.fps)
     if kind == "published":
         rows, unused = _published(seen, request)
@@ -165,9 +169,11 @@ def variants_of(clips: pa.Table, request: Request) -> NDArray[np.int64]:
     """How many samples a window of each clip makes: itself, and its mirror image where there is to be one."""
     if not request.encode.flips or request.batches.source == "videos" or "caption" not in clips.column_names:
         return np.ones(clips.num_rows, dtype=np.int64)
-    return np.array(
-        [1 + may_be_mirrored(caption) for caption in clips["caption"].to_pylist()], dtype=np.int64
-    )
+    forms = ["caption"]
+    if request.encode.scored_captions and "scored_caption" in clips.column_names:
+        forms.append("scored_caption")
+    read = zip(*(clips[form].to_pylist() for form in forms), strict=True)
+    return np.array([1 + may_be_mirrored(*captions) for captions in read], dtype=np.int64)
 
 
 def _published(clips: Geometries, request: Request) -> tuple[list[Row], dict[str, int]]:

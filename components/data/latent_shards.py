@@ -108,8 +108,21 @@ def _is_whole(place: Place, shard: Shard) -> bool:
         return False
 
 
-def sample_parts(records: Mapping[str, Iterable[ShardRecord]]) -> Iterator[pa.RecordBatch]:
-    """The rows of the table of samples, a part per shard; `records` are those of each family, by its name."""
+@dataclass(frozen=True)
+class Marks:
+    """What the table of samples says of a clip beside its shard: it may change while the latents stay."""
+
+    scored: int  # row of the text table with the caption that ends with scores
+    selections: tuple[str, ...]
+
+
+def sample_parts(
+    records: Mapping[str, Iterable[ShardRecord]], marks: Mapping[str, Marks] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The rows of the table of samples, a part per shard; `records` are those of each family, by its name.
+
+    marks: of each clip, by its id; without them a clip has one form of its caption and is in no selection.
+    """
     for family, found in records.items():
         first = 0
         for number, record in enumerate(found):
@@ -126,6 +139,8 @@ def sample_parts(records: Mapping[str, Iterable[ShardRecord]]) -> Iterator[pa.Re
                 "row": rows + first,
                 "offset": record.offset + rows * record.row_bytes,
                 "caption": members.captions,
+                "scored": members.captions if marks is None else [marks[c].scored for c in members.clip_ids],
+                "selections": [() if marks is None else marks[c].selections for c in members.clip_ids],
             }
             first += count
             yield part_of(columns)

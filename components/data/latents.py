@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -25,11 +25,12 @@ from components.artifacts import read_json, write_json
 from components.data.mirror import VARIANTS
 from components.data.samples import NO_SAMPLES, SampleTable, scan
 from components.data.shards import Shard, ShardReader, TensorRows
-from components.errors import ContractError
+from components.errors import ContractError, UserError
 from components.params import store_of
 from components.storage import Place, listed, sha256_of_file
 
 SPLITS = ("train", "validation")
+CaptionForm = Literal["plain", "scored"]
 HALF = np.dtype(np.float16)
 
 
@@ -72,6 +73,7 @@ class LatentManifest:
     families: tuple[Family, ...]
     counts: dict[str, int]
     samples: SampleTable = NO_SAMPLES
+    selections: dict[str, int] = field(default_factory=dict)  # of `filter.selections` -> clips in it
     origin: dict[str, str] = field(default_factory=dict)  # name of an input -> where it lies in the workspace
     encode: dict[str, Any] = field(default_factory=dict)  # the section of the parameters that it was made by
 
@@ -94,6 +96,20 @@ class LatentManifest:
             raise ContractError(
                 f"{path} is not a manifest of latents ({error}); run the encode stage again"
             ) from None
+
+    def require_selection(self, name: str) -> None:
+        """Raises `UserError` for a selection that is not known, or that no clip is in."""
+        sizes = ", ".join(f"{known} ({clips} clips)" for known, clips in self.selections.items())
+        if name not in self.selections:
+            raise UserError(
+                f"batches.selection: no selection is called `{name}`; the data has {sizes or 'none'}. Name one of"
+                " these, or define it in `filter.selections` and run the data stages again"
+            )
+        if not self.selections[name]:
+            raise UserError(
+                f"batches.selection: no clip is in `{name}` (there are {sizes}); lower its thresholds in"
+                f" `filter.selections.{name}`, or leave `selection` out to learn from all clips"
+            )
 
     @property
     def shards(self) -> list[Shard]:
@@ -141,13 +157,21 @@ class Rows:
 class LatentStore:
     """Random reads from the shards of a manifest."""
 
-    def __init__(self, manifest: Path, *, root: Path) -> None:
-        """Raises `ContractError` when a shard is missing or cut off."""
+    def __init__(self, manifest: Path, *, root: Path, captions: CaptionForm = "plain") -> None:
+        """Raises `ContractError` when a shard is missing or cut off, `UserError` without embeddings of `captions`."""
         self.manifest = LatentManifest.read(manifest)
+        self._captions_column = "caption" if captions == "plain" else "scored"
+        if captions == "scored" and not self.manifest.encode.get("scored_captions"):
+            raise UserError(
+                f"batches.captions is `scored`, and {manifest} has embeddings of plain captions alone; set"
+                f" `scored_captions: true` in the section `encode` of {manifest.stem}, and scores in"
+                " `caption.suffixes`, then run the encode stage again: it keeps the latents"
+            )
         self.store = store_of(root)
         self._reader = ShardReader(self.store)
         self._text_ends = list(accumulate(shard.rows for shard in self.manifest.text.shards))
         self._text_layouts: dict[str, dict[str, TensorRows]] = {}
+        self._selected: dict[str, dict[str, NDArray[np.bool_]]] = {}
         if self.manifest.families and not self.manifest.samples.rows:
             raise ContractError(
                 f"{manifest} names buckets and no latents: it was made with `encode.*.precompute: false`; set that"
@@ -178,7 +202,14 @@ class LatentStore:
 
     @cached_property
     def _rows(self) -> dict[str, Rows]:
-        return read_rows(self.store, self.manifest)
+        return read_rows(self.store, self.manifest, captions=self._captions_column)
+
+    def selected(self, family: Family, selection: str) -> NDArray[np.bool_]:
+        """Which rows of a family are of clips in a selection. Raises `UserError` for one that is empty or not known."""
+        self.manifest.require_selection(selection)
+        if selection not in self._selected:
+            self._selected[selection] = read_selected(self.store, self.manifest, selection)
+        return self._selected[selection][family.name]
 
     def read(self, family: Family, rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Latents (N, C, t, h, w) float32, text (N, L, D) float32 and text mask (N, L) bool of these rows."""
@@ -218,26 +249,48 @@ class LatentStore:
         return self._text_layouts[file]
 
 
-COLUMNS = ("family", "clip_id", "split", "window", "variant", "shard", "offset", "caption")
+COLUMNS = ("family", "clip_id", "split", "window", "variant", "shard", "offset")
 
 
-def read_rows(store: Place, manifest: LatentManifest) -> dict[str, Rows]:
-    """The rows of every family from one scan of the table of samples; about 40 bytes a row stay in memory."""
+def read_rows(store: Place, manifest: LatentManifest, *, captions: str = "caption") -> dict[str, Rows]:
+    """The rows of every family from one scan of the table of samples; about 40 bytes a row stay in memory.
+
+    captions: the column with the rows of the text table.
+    """
     names = pa.array([family.name for family in manifest.families])
     parts: dict[str, list[tuple[NDArray[Any], ...]]] = {family.name: [] for family in manifest.families}
-    for batch in scan(store, manifest.samples, COLUMNS) if manifest.samples.rows else ():
+    for batch in scan(store, manifest.samples, [*COLUMNS, captions]) if manifest.samples.rows else ():
         codes = pc.index_in(batch["family"], value_set=names).to_numpy(zero_copy_only=False)
         columns = (
             keys_of(batch["clip_id"]),
             pc.index_in(batch["split"], value_set=pa.array(SPLITS)).to_numpy().astype(np.int8),
             batch["window"].to_numpy(),
             pc.index_in(batch["variant"], value_set=pa.array(VARIANTS)).to_numpy().astype(np.int8),
-            *(batch[name].to_numpy() for name in ("shard", "offset", "caption")),
+            *(batch[name].to_numpy() for name in ("shard", "offset", captions)),
         )
         for code in np.unique(codes).tolist():
             chosen = codes == code
             parts[names[code].as_py()].append(tuple(column[chosen] for column in columns))
     return {name: _joined(found) for name, found in parts.items()}
+
+
+def read_selected(store: Place, manifest: LatentManifest, selection: str) -> dict[str, NDArray[np.bool_]]:
+    """For every family which of its rows are in the selection, by one scan of two columns."""
+    parts: dict[str, list[NDArray[np.bool_]]] = {family.name: [] for family in manifest.families}
+    for batch in scan(store, manifest.samples, ("family", "selections")):
+        inside = holds(batch["selections"], selection)
+        for name in pc.unique(batch["family"]).to_pylist():
+            of_family = pc.equal(batch["family"], name).to_numpy(zero_copy_only=False)
+            parts[name].append(inside[of_family])
+    return {name: np.concatenate(found) if found else np.zeros(0, bool) for name, found in parts.items()}
+
+
+def holds(lists: pa.ListArray, name: str) -> NDArray[np.bool_]:
+    """Which of the lists of names hold this one."""
+    inside = np.zeros(len(lists), dtype=np.bool_)
+    places = pc.filter(pc.list_parent_indices(lists), pc.equal(lists.flatten(), name))
+    inside[places.to_numpy(zero_copy_only=False)] = True
+    return inside
 
 
 def _joined(parts: Sequence[tuple[NDArray[Any], ...]]) -> Rows:

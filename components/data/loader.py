@@ -53,6 +53,10 @@ class SampleStore(Protocol):
         """Who the rows of a family are."""
         ...
 
+    def selected(self, family: Family, selection: str) -> NDArray[np.bool_]:
+        """Which of them are in a selection. Raises `UserError` for one that is empty or not known."""
+        ...
+
 
 class LatentBatches:
     """Batches of one training stage, addressed by position.
@@ -74,15 +78,19 @@ class LatentBatches:
     ) -> None:
         """`store` is where samples come from, by default the latents that the manifest names.
 
-        Raises `UserError` when no bucket has samples, or one is too small and the policy refuses.
+        Raises `UserError` when no bucket has samples, or one is too small and the policy refuses, and for a selection
+        that is empty or not known.
         """
-        self.store: SampleStore = store or LatentStore(manifest, root=root)
+        self.store: SampleStore = store or LatentStore(manifest, root=root, captions=config.captions)
+        if config.selection is not None:
+            self.store.manifest.require_selection(config.selection)
         self.config = config
         self._opened = _open_streams(self.store, config, split)
         if not self._opened:
             have = ", ".join(sorted({f"{f.resolution} x {f.frames}" for f in self.store.manifest.families}))
+            of = "" if config.selection is None else f" of the selection `{config.selection}`"
             raise UserError(
-                f"none of the requested buckets has {split} samples; {manifest} holds {have or 'no latents'}."
+                f"none of the requested buckets has {split} samples{of}; {manifest} holds {have or 'no latents'}."
                 " Ask for one of these in `batches.buckets`, or add the bucket to `encode`"
             )
         for opened in self._opened:
@@ -134,7 +142,10 @@ def read_batch(store: LatentStore, family: Family, rows: NDArray[np.int64]) -> L
 def first_of_each(
     store: LatentStore, config: BatchesConfig, *, split: str, count: int
 ) -> Iterator[LatentBatch]:
-    """At most `count` samples of each requested bucket in batches, by clip id: the same in every run on this data."""
+    """At most `count` samples of each requested bucket in batches, by clip id: the same in every run on this data.
+
+    They are of all clips, whatever selection the stage learns from, so that the losses of stages compare.
+    """
     for family in store.manifest.families:
         keep, size = config.buckets.get(family.resolution, {}).get(family.frames, (0.0, 1))
         if math.prod(keep_pair(keep)) == 0:
@@ -167,7 +178,7 @@ def _open_streams(store: SampleStore, config: BatchesConfig, split: str) -> list
     for family in sorted(store.manifest.families, key=lambda family: -area_of(family.resolution)):
         keep, batch = wanted.get((family.resolution, family.frames), (0.0, 1))
         share = math.prod(keep_pair(keep))
-        chosen = store.rows(family).in_split(split) if share > 0 else np.array([], dtype=np.int64)
+        chosen = _chosen(store, family, config, split) if share > 0 else np.array([], dtype=np.int64)
         if not len(chosen):
             continue
         seen.add((family.resolution, family.frames))
@@ -186,6 +197,14 @@ def _open_streams(store: SampleStore, config: BatchesConfig, split: str) -> list
                 "bucket %s with %d frames has no %s samples; it is left out", resolution, frames, split
             )
     return opened
+
+
+def _chosen(store: SampleStore, family: Family, config: BatchesConfig, split: str) -> NDArray[np.int64]:
+    """The rows of a family that a stage may draw."""
+    rows = store.rows(family).in_split(split)
+    if config.selection is None:
+        return rows
+    return rows[store.selected(family, config.selection)[rows]]
 
 
 def _same_walk(one: Family, other: Family) -> bool:

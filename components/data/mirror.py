@@ -31,12 +31,16 @@ FORBIDDEN = frozenset(f"{SIDES} {WRITING}".split())
 _WORD = re.compile(r"[a-z]+")
 
 
-def may_be_mirrored(caption: str) -> bool:
-    """False where the caption names a side, a sense of rotation, or something that can be read.
+def may_be_mirrored(*captions: str) -> bool:
+    """False where one of a clip's captions names a side, a sense of rotation, or something that can be read.
 
     The words are English. They forbid rather too much (`right away`, `a watch`): a mirror that is not made costs a
     sample, a wrong one teaches a lie. A caption with letters that English has not cannot be judged and forbids it too.
     """
+    return all(_keeps_its_meaning(caption) for caption in captions)
+
+
+def _keeps_its_meaning(caption: str) -> bool:
     if any(letter.isalpha() and not letter.isascii() for letter in caption):
         return False
     return not QUOTED.search(caption) and FORBIDDEN.isdisjoint(_WORD.findall(caption.lower()))

@@ -38,6 +38,8 @@ SCHEMA = pa.schema(
         ("row", pa.int64()),  # of the family
         ("offset", pa.int64()),  # first byte of the latents in the shard
         ("caption", pa.int64()),  # row of the text embeddings
+        ("scored", pa.int64()),  # that of the caption with scores; where there are none, the same
+        ("selections", pa.list_(pa.string())),  # of `filter.selections` that the clip is in
     ]
 )
 TAG_DIGITS = 16  # of the digest, in hex

@@ -9,7 +9,7 @@ background; autoencoder and text encoder are frozen and work on the device of th
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from components.data.buckets import Bucket, assign, available_frames
 from components.data.clips import Clip, read_clips
 from components.data.config import BatchesConfig, EncodeConfig
 from components.data.frames import UndecodableError, read_frames
-from components.data.latents import SPLITS, Family, LatentManifest, Rows
+from components.data.latents import SPLITS, CaptionForm, Family, LatentManifest, Rows
 from components.data.loader import LatentBatch, LatentBatches
 from components.data.mirror import may_be_mirrored, mirrored
 from components.data.pixels import as_pixels
@@ -41,9 +41,10 @@ TRIES = 8  # clips that are asked for a place in a batch before it is given up
 class VideoStore:
     """The clips that each bucket of a manifest draws from, as rows; a clip is one row of each bucket it serves."""
 
-    def __init__(self, manifest: Path, *, root: Path) -> None:
+    def __init__(self, manifest: Path, *, root: Path, captions: CaptionForm = "plain") -> None:
         """Raises `ContractError` when the clips or the autoencoder are not those of the manifest."""
         self.manifest = LatentManifest.read(manifest)
+        self.captions = captions
         if not self.manifest.origin:
             raise ContractError(f"{manifest} does not say which clips it is of; run its encode stage again")
         self.config = EncodeConfig.model_validate(self.manifest.encode)
@@ -51,6 +52,11 @@ class VideoStore:
         self.clips = read_clips(
             root / origin["clips"], root=root, videos=place_of(origin["videos"], root, cache)
         )
+        if captions == "scored" and not all(clip.scored_caption for clip in self.clips):
+            raise UserError(
+                f"batches.captions is `scored`, and the clips of {manifest} have no captions with scores; name scores"
+                " in `caption.suffixes` and run the data stages again"
+            )
         device = compute_device()
         codec = load_autoencoder(root / origin["autoencoder"]).eval().requires_grad_(False)
         if (found := codec.contract()) != self.manifest.contract:
@@ -67,8 +73,16 @@ class VideoStore:
         """The clips of a bucket; `captions` is their place in `clips`."""
         return self._rows[family.name]
 
+    def selected(self, family: Family, selection: str) -> NDArray[np.bool_]:
+        """Which rows of a bucket are of clips in a selection."""
+        self.manifest.require_selection(selection)
+        clips = (self.clips[index] for index in self._rows[family.name].captions.tolist())
+        return np.array([selection in clip.selections for clip in clips], dtype=np.bool_)
+
     def clip(self, family: Family, row: int) -> Clip:
-        return self.clips[int(self._rows[family.name].captions[row])]
+        """With the form of its caption that was asked for."""
+        clip = self.clips[int(self._rows[family.name].captions[row])]
+        return clip if self.captions == "plain" else replace(clip, caption=clip.scored_caption)
 
     def _assigned(self) -> dict[str, Rows]:
         members: dict[str, list[int]] = {family.name: [] for family in self.manifest.families}
@@ -137,7 +151,7 @@ class VideoBatches(LatentBatches):
 
     def __init__(self, manifest: Path, *, root: Path, config: BatchesConfig, split: str = "train") -> None:
         """Raises `UserError` as `LatentBatches` does, and where autoencoder or clips are other ones."""
-        self.videos = VideoStore(manifest, root=root)
+        self.videos = VideoStore(manifest, root=root, captions=config.captions)
         super().__init__(manifest, root=root, config=config, split=split, store=self.videos)
         self._pool = ThreadPoolExecutor(cpu_count(), thread_name_prefix="videos")  # PyAV releases the lock
         self._waiting: dict[int, list[Future[_Decoded]]] = {}

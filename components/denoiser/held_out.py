@@ -31,7 +31,7 @@ def held_out_checks(config: LatentStageConfig, paths: StagePaths, objective: Obj
     """The validation loss of a stage, if it asks for one and there are held-out clips."""
     if not config.validation.steps:
         return []
-    store = LatentStore(paths.input("latents"), root=paths.root)
+    store = LatentStore(paths.input("latents"), root=paths.root, captions=config.batches.captions)
     check = HeldOutLoss(store, config.batches, objective, config.validation, config.sequence_parallel > 1)
     if not check.batches:
         log.warning("no validation loss: %s has no held-out clips in these buckets", paths.input("latents"))

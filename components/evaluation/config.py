@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from components.config import Section
+from components.data.config import PromptScores
 
 FvdConvention = Literal["stylegan-v", "common-metrics", "tensorflow", "cd-fvd-i3d", "cd-fvd-videomae"]
 
@@ -89,5 +90,6 @@ class EvaluateConfig(Section):
     reconstruction_clips: PositiveInt
     validation_loss_times: PositiveInt  # equidistant interior times
     negative_prompt: str = Field(default="")
+    scores: PromptScores = PromptScores()  # said at the end of every prompt
     published: PublishedConfig = PublishedConfig()
     vbench: VbenchConfig | None = None

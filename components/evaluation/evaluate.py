@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from components.artifacts import StagePaths, fresh_folder, sha256_of, sha256_of_json
+from components.data.caption_suffix import asking
 from components.data.latents import LatentManifest
 from components.errors import ContractError
 from components.evaluation import scores
@@ -99,7 +100,7 @@ def _prepare(config: EvaluateConfig, paths: StagePaths, extractor: Extractor) ->
     precision = resolve_precision("auto")
     pipeline = _pipeline(paths, precision)
     reference = read_reference(config, paths, runtime.limits("evaluate"))
-    check(pipeline, reference.prompts, config)
+    check(pipeline, asking(reference.prompts, config.scores), config)
     protocol = Protocol.of(config, reference, extractor=extractor.sha256, precision=precision)
     judges = _Judges(published, extractor, paths.input("extractor"), vbench)
     return _Task(config, pipeline, sha256_of(paths.input("pipeline")), reference, protocol, judges)
@@ -131,7 +132,8 @@ def _pipeline(paths: StagePaths, precision: str) -> TextToVideoPipeline:
 
 def _make_videos(task: _Task, checkpoints: Path) -> _Videos:
     """All videos; finished batches of this model under this protocol are found again below `checkpoints`."""
-    config, prompts, frames = task.config, task.reference.prompts, task.reference.frames
+    config, frames = task.config, task.reference.frames
+    prompts = asking(task.reference.prompts, config.scores)
     keep = checkpoints / sha256_of_json([task.protocol.as_json(), task.model_sha256])[:16]
     generated = generate(task.pipeline, prompts, config, keep=keep / "candidate", title="samples")
     fresh = untrained(task.pipeline, config.seed)
@@ -208,16 +210,24 @@ def _vbench(task: _Task, videos: _Videos, checkpoints: Path) -> dict[str, Metric
     if vbench.config.mode == "own":
         return vbench.on_own_videos(reference.ids, reference.prompts, videos.generated, config.fps, keep)
     settings = check(task.pipeline, reference.prompts, config)
-    return vbench.on_standard_videos(task.pipeline, settings, task.model_sha256, keep)
+    if config.scores.by_name:
+        keep = checkpoints / f"{keep.name}-{sha256_of_json(config.scores.model_dump())[:16]}"
+    return vbench.on_standard_videos(
+        task.pipeline, settings, task.model_sha256, keep, partial(asking, scores=config.scores)
+    )
 
 
 def _validation_loss(task: _Task, latents: Tensor) -> dict[str, Metric]:
-    """The loss on the reference clips. Its identity names the autoencoder, as losses on other latents differ."""
+    """The loss on the reference clips. Its identity names the autoencoder, as losses on other latents differ.
+
+    Where prompts say scores, clips are told with their own.
+    """
     config, reference = task.config, task.reference
+    scored = bool(config.scores.by_name)
     losses = losses_of_clips(
         task.pipeline,
         latents,
-        reference.prompts,
+        reference.scored_captions if scored else reference.prompts,
         reference.ids,
         check(task.pipeline, reference.prompts, config),
         times=config.validation_loss_times,
@@ -228,6 +238,7 @@ def _validation_loss(task: _Task, latents: Tensor) -> dict[str, Metric]:
         "times": config.validation_loss_times,
         "precision": task.protocol.generation["precision"],
         "autoencoder": task.pipeline.codec.contract(),
+        **({"captions": sha256_of_json(reference.scored_captions)} if scored else {}),
     }
     return scores.validation_loss(reference.ids, losses, task.protocol, **decides)
 

@@ -41,6 +41,7 @@ class Protocol:
                 "precision": precision,
                 "prompts": len(reference.clips),
                 "prompts_sha256": sha256_of_json(reference.prompts),
+                **({"scores": scores} if (scores := config.scores.model_dump(exclude_none=True)) else {}),
             },
             reference={
                 **shape,

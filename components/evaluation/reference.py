@@ -39,6 +39,11 @@ class Reference:
         return [clip.caption for clip in self.clips]
 
     @property
+    def scored_captions(self) -> list[str]:
+        """The captions with the clips' own scores, where there are such."""
+        return [clip.scored_caption or clip.caption for clip in self.clips]
+
+    @property
     def digest(self) -> str:
         """sha256 of ids and pixels."""
         digest = hashlib.sha256("\0".join(self.ids).encode())

@@ -14,6 +14,7 @@ from components.autoencoder.config import (
     TrainedOrTaken,
 )
 from components.autoencoder.objectives import LatentObjective, PixelObjective, WeightedDistance
+from components.planning.clock import accumulation_on, refusal
 from components.planning.devices import Cluster
 from components.planning.flops import META, on_meta
 from components.planning.memory import STAGES, Memory, Setting, checkpoint_bytes, memory_of
@@ -126,6 +127,7 @@ def plan_codec(work: CodecWork, cluster: Cluster) -> StagePlan:
         for total in (memory(stage, recompute=recompute).total,)
     )
     seconds = flops / cluster.flops(bf16=setting.bf16)
+    accumulation = accumulation_on(config, cluster.count)
     bucket = BucketPlan(
         name=f"{data.height}x{data.width} x {data.frames}",
         height=data.height,
@@ -147,15 +149,16 @@ def plan_codec(work: CodecWork, cluster: Cluster) -> StagePlan:
         parameters=setting.trained,
         frozen=setting.frozen,
         steps=config.steps,
-        accumulation=config.accumulation,
+        accumulation=accumulation,
+        refusal=refusal(config, cluster.count),
         zero_stage=setting.zero_stage,
         recompute=setting.recompute,
         precision="bf16" if setting.bf16 else "fp32",
         buckets=(bucket,),
         choices=choices,
         data=DataPlan("recipe"),
-        batch_seconds=seconds * config.accumulation,
-        step_seconds=seconds * config.accumulation,
+        batch_seconds=seconds * accumulation,
+        step_seconds=seconds * accumulation,
         checkpoint_bytes=checkpoint_bytes(setting.trained, setting.averages),
         checkpoints=min(config.keep_last_n + 1, -(-config.steps // config.checkpoint_steps)),
     )

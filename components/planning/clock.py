@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from components.training.config import LoopConfig
+
 
 @dataclass(frozen=True)
 class Work:
@@ -10,6 +12,26 @@ class Work:
 
     share: float
     seconds: float
+
+
+def accumulation_on(config: LoopConfig, gpus: int) -> int:
+    """Batches of a step that each GPU takes; rounded up where they cannot share them equally."""
+    if config.step_batches is None:
+        return config.accumulation
+    return -(-config.step_batches // _readers(config, gpus))
+
+
+def refusal(config: LoopConfig, gpus: int) -> str:
+    """Why training will not start on so many GPUs; empty where it will."""
+    batches, readers = config.step_batches, _readers(config, gpus)
+    if batches is None or batches % readers == 0:
+        return ""
+    fewer = max(count for count in range(1, readers) if batches % count == 0)
+    return f"{readers} processes cannot share its step_batches of {batches} equally; {fewer} can"
+
+
+def _readers(config: LoopConfig, gpus: int) -> int:
+    return max(1, gpus // config.sequence_parallel)
 
 
 def mean_seconds(works: Sequence[Work]) -> float:

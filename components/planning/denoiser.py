@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from components.denoiser.config import LatentStageConfig
 from components.denoiser.system_config import TeacherForcedStageConfig, WaltStageConfig
-from components.planning.clock import Work, mean_seconds, slowest_seconds
+from components.planning.clock import Work, accumulation_on, mean_seconds, refusal, slowest_seconds
 from components.planning.devices import Cluster
 from components.planning.memory import STAGES, Memory, Setting, checkpoint_bytes, memory_of
 from components.planning.mix import Mix, Slot
@@ -91,6 +91,7 @@ def plan_stage(work: Trained, mix: Mix, cluster: Cluster, source: str) -> StageP
     buckets = tuple(_bucket(work, slot, cluster) for slot in mix.slots)
     works = [Work(bucket.share, bucket.seconds) for bucket in buckets]
     config, setting = work.config, work.setting
+    accumulation = accumulation_on(config, cluster.count)
     fullest = max(range(len(buckets)), key=lambda index: buckets[index].memory.total)
     return StagePlan(
         name=work.name,
@@ -98,15 +99,16 @@ def plan_stage(work: Trained, mix: Mix, cluster: Cluster, source: str) -> StageP
         parameters=setting.trained,
         frozen=setting.frozen,
         steps=config.steps,
-        accumulation=config.accumulation,
+        accumulation=accumulation,
+        refusal=refusal(config, cluster.count),
         zero_stage=setting.zero_stage,
         recompute=setting.recompute,
         precision="bf16" if setting.bf16 else "fp32",
         buckets=buckets,
         choices=_choices(work, mix.slots[fullest], cluster),
         data=data_plan(mix, source),
-        batch_seconds=mean_seconds(works) * config.accumulation,
-        step_seconds=slowest_seconds(works, cluster.count) * config.accumulation,
+        batch_seconds=mean_seconds(works) * accumulation,
+        step_seconds=slowest_seconds(works, cluster.count) * accumulation,
         checkpoint_bytes=checkpoint_bytes(setting.trained, setting.averages),
         checkpoints=min(config.keep_last_n + 1, -(-config.steps // config.checkpoint_steps)),
     )

@@ -75,6 +75,7 @@ class StagePlan:
     step_seconds: float  # all GPUs wait for the slowest of their batches
     checkpoint_bytes: int
     checkpoints: int  # that are kept
+    refusal: str = ""  # why it will not start on these GPUs
     notes: tuple[str, ...] = ()
 
     @property
@@ -161,6 +162,8 @@ class Plan:
         """What has to change before a run starts, most important first; empty where nothing has."""
         lines = [f"does not fit: {line}" for stage in self.stages for line in _misfits(stage)]
         for stage in self.stages:
+            if stage.refusal:
+                lines.append(f"refused: {stage.name}: {stage.refusal}")
             if stage.data.refused:
                 lines.append(
                     f"refused: {stage.name} has buckets below one batch: {', '.join(stage.data.refused)}"

@@ -29,7 +29,7 @@ def rows_of(clips: pa.Table, encode: EncodeConfig) -> Counter[Bucket]:
 
 
 def plan_latents(stage: Stage, networks: Networks, clips: pa.Table, source: str) -> LatentsPlan:
-    """What an encode stage stores of these clips, each with a caption of its own."""
+    """What an encode stage stores of these clips, each with a caption of its own, or two."""
     encode: EncodeConfig = networks.config(stage)
     geometry = networks.codec(stage.inputs["autoencoder"]).geometry
     rows = rows_of(clips, encode)
@@ -38,5 +38,5 @@ def plan_latents(stage: Stage, networks: Networks, clips: pa.Table, source: str)
         for bucket, number in rows.items()
     )
     width, tokens = networks.text
-    values = latents + len(clips) * width * tokens
+    values = latents + (1 + encode.scored_captions) * len(clips) * width * tokens
     return LatentsPlan(stage.name, len(clips), sum(rows.values()), VALUE_BYTES * values, source)

@@ -63,9 +63,11 @@ def _make(config: TextEncoderConfig, paths: StagePaths, folder: Path) -> dict[st
 
 
 def training_captions(paths: StagePaths) -> list[str]:
-    """Captions of the kept training clips, in the order of the clip ids."""
-    table = store.read(paths.root, paths.input("clips"), ["split", "kept", "caption"])
-    return [row["caption"] for row in table.to_pylist() if row["kept"] and row["split"] == "train"]
+    """Captions of the kept training clips in the order of the clip ids, with scores where clips have such captions."""
+    clips = paths.input("clips")
+    text = "scored_caption" if "scored_caption" in store.Manifest.read(clips).columns else "caption"
+    table = store.read(paths.root, clips, ["split", "kept", text])
+    return [row[text] for row in table.to_pylist() if row["kept"] and row["split"] == "train"]
 
 
 def scene_words() -> set[str]:

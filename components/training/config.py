@@ -1,8 +1,8 @@
 """Parameters that every training stage has."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from components.config import Section
 from components.runtime import Precision
@@ -66,6 +66,9 @@ class LoopConfig(Section):
     optimizer: OptimizerConfig
     precision: Precision = "auto"
     zero_stage: int = Field(default=0, ge=0, le=3)
+    # batches of an optimizer step, shared equally by the processes, so that their number changes no result; null: each
+    # process has `accumulation` of its own, and another number of them is another result
+    step_batches: PositiveInt | None = None
     accumulation: PositiveInt = 1
     activation_checkpointing: bool = False
     sequence_parallel: PositiveInt = 1  # processes that share the tokens of a clip
@@ -79,6 +82,12 @@ class LoopConfig(Section):
     sentinel: SentinelConfig = SentinelConfig()
     validation: ValidationConfig = ValidationConfig()
     preview: PreviewConfig = PreviewConfig()
+
+    @model_validator(mode="after")
+    def _one_of_the_two_is_given(self) -> Self:
+        if self.step_batches is not None and self.accumulation != 1:
+            raise ValueError("accumulation follows from step_batches and the processes; give one of the two")
+        return self
 
     @property
     def decays(self) -> tuple[float, ...]:

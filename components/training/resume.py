@@ -110,29 +110,34 @@ class Choice:
 
 
 def settled(config: LoopConfig, chosen: Path | None, *, readers: int) -> LoopConfig:
-    """The configuration with as much accumulation as keeps the batches of an optimizer step what they were.
+    """The configuration with the accumulation that makes an optimizer step of as many batches as it is to have.
 
-    readers: processes that read different batches. Raises `UserError` where they cannot share the batches of a step
-    equally.
+    These are the `step_batches` of the checkpoint that was chosen, or else of the configuration. readers: processes
+    that read different batches. Raises `UserError` where they cannot share the batches of a step equally.
     """
-    if chosen is None:
+    if chosen is not None:
+        batches = int(read_state(chosen)["step_batches"])
+        said, way_out = f"{chosen} was made with", f"remove {chosen.parent} to start again"
+    elif config.step_batches is not None:
+        batches = config.step_batches
+        said, way_out = (
+            "step_batches asks for",
+            "set step_batches to a multiple of them, which is another result",
+        )
+    else:
         return config
-    batches = int(read_state(chosen)["step_batches"])
     if batches % readers:
         fitting = ", ".join(str(count) for count in range(1, batches + 1) if batches % count == 0)
         raise UserError(
-            f"{chosen} was made with {batches} batches in each optimizer step, which {readers} processes cannot share"
-            f" equally; go on with {fitting} processes, or remove {chosen.parent} to start again"
+            f"{said} {batches} batches in each optimizer step, which {readers} processes cannot share equally; start"
+            f" {fitting} processes (runtime.launch), or {way_out}"
         )
     accumulation = batches // readers
     if accumulation != config.accumulation:
         log.info(
-            "%d batches in each step as before: accumulation is %d on %d processes",
-            batches,
-            accumulation,
-            readers,
+            "%d batches in each step: accumulation is %d on %d processes", batches, accumulation, readers
         )
-    return config.model_copy(update={"accumulation": accumulation})
+    return config.model_copy(update={"accumulation": accumulation, "step_batches": batches})
 
 
 def _step(folder: Path) -> int:

@@ -101,14 +101,16 @@ def buckets(
     clips = read_clips(ROOT.resolve(), captions=any(request.encode.flips for request in wanted))
     for request in wanted:
         if stage or request.stage.startswith("train@"):
-            _print_forecast(forecast(clips, request, walk), aspects)
+            _print_forecast(forecast(clips, request, walk), aspects, request.batches.selection)
 
 
-def _print_forecast(found: "Forecast", aspects: bool) -> None:
+def _print_forecast(found: "Forecast", aspects: bool, selection: str | None) -> None:
     from components.data.forecast import by_length
 
+    of = f" of the selection {selection}" if selection else ""
+    clips = f"{found.used:,} of {found.clips:,} training clips{of}"
     table = Table(
-        title=f"{found.stage}: {found.used:,} of {found.clips:,} training clips, {found.batches:,.0f} batches an epoch",
+        title=f"{found.stage}: {clips}, {found.batches:,.0f} batches an epoch",
         title_justify="left",
         box=None,
         pad_edge=False,

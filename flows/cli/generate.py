@@ -42,6 +42,13 @@ def generate(
     ] = None,
     overlap: Annotated[int, typer.Option(help="Frames that are given, of --first and in every round.")] = 1,
     rounds: Annotated[int, typer.Option(help="Rounds by which the videos are then made longer.")] = 0,
+    aesthetic: Annotated[
+        float | None, typer.Option(help="Said in the prompts of a model that has learned scores, as 6.5.")
+    ] = None,
+    motion: Annotated[
+        float | None, typer.Option(help="Likewise: per cent of the width per second, as 5.")
+    ] = None,
+    camera: Annotated[str | None, typer.Option(help='Likewise: "pan left", "zoom in", static ...')] = None,
 ) -> None:
     """Make videos from text, from an image, or as the continuation of a video.
 
@@ -50,6 +57,7 @@ def generate(
     from models.generation.folder import load_generator
     from models.generation.video_file import WATCHABLE_SIDE, to_mp4
 
+    asked = _asked(prompts, aesthetic=aesthetic, motion=motion, camera=camera)
     changes = {
         "height": height,
         "width": width,
@@ -65,8 +73,8 @@ def generate(
         settings = replace(
             made_by.defaults, **{key: value for key, value in changes.items() if value is not None}
         )
-        made_by.check(prompts, settings)
-        videos = _make(made_by, prompts, settings, _given(first, overlap, settings), (overlap, rounds))
+        made_by.check(asked, settings)
+        videos = _make(made_by, asked, settings, _given(first, overlap, settings), (overlap, rounds))
     except ValueError as error:
         raise UserError(str(error)) from None
     for index, (prompt, video) in enumerate(zip(prompts, videos, strict=True)):
@@ -74,6 +82,20 @@ def generate(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(to_mp4(video, settings.fps, least_side=WATCHABLE_SIDE))
         console.print(path, highlight=False)
+
+
+def _asked(prompts: list[str], **scores: float | str | None) -> list[str]:
+    """The prompts with scores at their ends. Raises `UserError` for a score that captions cannot say."""
+    from pydantic import ValidationError
+
+    from components.data.caption_suffix import asking
+    from components.data.config import PromptScores
+    from components.params import explain
+
+    try:
+        return asking(prompts, PromptScores.model_validate(scores))
+    except ValidationError as error:
+        raise UserError("\n".join(explain(PromptScores, error))) from None
 
 
 def _make(

@@ -73,3 +73,23 @@ def test_a_stage_has_workers_and_gpus_of_its_own_or_those_of_all(tmp_path):
     assert score.cluster == split.cluster == "auto"
     with pytest.raises(ParamsError, match=r"runtime\.concurrency"):
         load_changed(tmp_path, lambda raw: raw["runtime"].update(concurrency={"skore": 2}))
+
+
+def test_a_selection_that_the_filter_does_not_define_is_named_with_those_it_does(tmp_path):
+    def change(raw):
+        raw["filter"]["selections"] = {"good": {}, "best": {}}
+        raw["train"]["stage2"]["batches"] = {**raw["train"]["stage2"]["batches"], "selection": "goood"}
+
+    with pytest.raises(
+        ParamsError, match=r"train\.stage2\.batches\.selection: .*`goood`.* defines best, good"
+    ):
+        load_changed(tmp_path, change)
+
+
+def test_captions_with_scores_need_scores(tmp_path):
+    def change(raw):
+        raw["train"]["stage3"]["batches"] = {**raw["train"]["stage3"]["batches"], "captions": "scored"}
+
+    with pytest.raises(ParamsError, match=r"train\.stage3\.batches\.captions: .*caption\.suffixes"):
+        load_changed(tmp_path, change)
+    load_changed(tmp_path, lambda raw: (change(raw), raw["caption"].update(suffixes=["motion"])))

@@ -30,6 +30,19 @@ def test_one_file_per_prompt(model, tmp_path):
     assert all(len(frames_in(path)) == 7 for path in tmp_path.iterdir())
 
 
+def test_scores_are_said_to_the_model_and_not_in_the_name_of_the_file(model, tmp_path):
+    prompt = CAPTIONS[0]
+    generate([prompt], model=str(model), output=tmp_path / "plain")
+    generate([prompt], model=str(model), output=tmp_path / "asked", aesthetic=6.5, camera="pan left")
+    told = f"{prompt}. aesthetic score: 6.5, camera motion: pan left."
+    generate([told], model=str(model), output=tmp_path / "told")
+    plain, asked, same = (next((tmp_path / name).iterdir()) for name in ("plain", "asked", "told"))
+    assert asked.name == plain.name
+    assert asked.read_bytes() == same.read_bytes() != plain.read_bytes()
+    with pytest.raises(UserError, match="pan right"):
+        generate([prompt], model=str(model), output=tmp_path, camera="sideways")
+
+
 def test_rounds_make_a_video_longer_and_leave_its_beginning(model, tmp_path):
     for name, rounds in (("short", 0), ("long", 2)):
         generate(CAPTIONS[:1], model=str(model), output=tmp_path / name, overlap=3, rounds=rounds)

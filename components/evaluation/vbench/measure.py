@@ -4,7 +4,7 @@ A dimension that is unavailable or failed becomes a metric without a value, whic
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ from models.generation.video_file import to_mp4
 if TYPE_CHECKING:
     from models.generation.pipeline import TextToVideoPipeline
 
+Ask = Callable[[Sequence[str]], list[str]]
 PREFIX = "vbench_"
 TOTAL = "vbench_total"
 PER_CENT = {"imaging_quality"}  # whose videos are scored 0..100, and whose score is 0..1
@@ -67,9 +68,12 @@ class Vbench:
         return metrics_of(self._run(job, keep), files)
 
     def on_standard_videos(
-        self, pipeline: "TextToVideoPipeline", settings: Settings, model: str, keep: Path
+        self, pipeline: "TextToVideoPipeline", settings: Settings, model: str, keep: Path, ask: Ask = list
     ) -> dict[str, Metric]:
-        """All dimensions on the videos that VBench asks for, per prompt; made here, and kept below `keep`."""
+        """All dimensions on the videos that VBench asks for, per prompt; made here, and kept below `keep`.
+
+        ask: how the model is told its prompts.
+        """
         requests = standard_requests(
             package_info(self.installed), seed=settings.seed, dimensions=self.dimensions
         )
@@ -77,7 +81,7 @@ class Vbench:
         make_videos(
             requests,
             folder,
-            lambda prompts, first: pipeline(prompts, **asdict(replace(settings, seed=first))),
+            lambda prompts, first: pipeline(ask(prompts), **asdict(replace(settings, seed=first))),
             model=model,
             settings=settings,
             batch=self.config.batch,

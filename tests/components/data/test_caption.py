@@ -32,8 +32,8 @@ def paths(tmp_path):
     )
 
 
-def config(paths):
-    return CaptionConfig(source=str(paths.inputs["captions"]), fallback="a video", max_words=3)
+def config(paths, **more):
+    return CaptionConfig(source=str(paths.inputs["captions"]), fallback="a video", max_words=3, **more)
 
 
 def rows(paths):
@@ -77,3 +77,18 @@ def test_a_missing_column_or_file_stops_the_stage_before_it_writes(paths):
     with pytest.raises(UserError, match="found: name, caption"):
         caption.run(config(paths), paths)
     assert not paths.outputs["clips"].exists()
+
+
+def test_scores_make_a_second_form_of_every_caption_and_leave_the_plain_one(paths):
+    paths.inputs["captions"].write_text("path,text\nb.mp4,a dog runs\n")
+    source = paths.inputs["clips"]
+    ids = store.read(paths.root, source, ["clip_id"])["clip_id"]
+    scores = {"aesthetic": [5.51, 4.0, 6.2], "motion": [0.123, 0.02, None]}
+    store.add_columns(paths.root, source, pa.table({"clip_id": ids, **scores}), "score").write(source)
+    caption.run(config(paths, suffixes=("aesthetic", "motion")), paths)
+    assert [text for text, _ in rows(paths)] == ["a video", "a video", "a dog runs"]
+    assert store.read(paths.root, paths.outputs["clips"])["scored_caption"].to_pylist() == [
+        "a video. aesthetic score: 5.5, motion score: 12.",
+        "a video. aesthetic score: 4.0, motion score: 2.",
+        "a dog runs. aesthetic score: 6.2.",
+    ]

@@ -52,6 +52,16 @@ def test_a_clip_holds_its_row_and_where_its_file_lies(manifest, tmp_path):
     clip = read_clips(manifest, root=tmp_path, videos=Path("videos"), split="validation")[0]
     expected = row("a", "validation", True)
     assert clip.path == Path("videos/deep/a.mp4")
-    assert asdict(clip) == {name: expected[name] for name in asdict(clip) if name != "path"} | {
-        "path": clip.path
-    }
+    del expected["source"], expected["kept"]
+    absent = {"scored_caption": "", "selections": ()}  # columns that this table has not
+    assert asdict(clip) == {**expected, **absent, "path": clip.path}
+
+
+def test_selections_and_captions_with_scores_are_read_where_the_table_has_them(manifest, tmp_path):
+    ids = store.read(tmp_path, manifest, ["clip_id"])["clip_id"]
+    names = pa.array([["good", "all"], ["all"], [], ["all"]], pa.list_(pa.string()))
+    more = {"scored_caption": ["A. score: 1.", "B.", "C.", "D."], "selections": names}
+    store.add_columns(tmp_path, manifest, pa.table({"clip_id": ids, **more}), "filter").write(manifest)
+    first, second, _ = read_clips(manifest, root=tmp_path, videos=Path("videos"))
+    assert (first.scored_caption, first.selections) == ("A. score: 1.", ("good", "all"))
+    assert (second.caption, second.scored_caption, second.selections) == ("caption of c", "C.", ())

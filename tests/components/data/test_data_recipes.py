@@ -5,24 +5,61 @@ import yaml
 from footage_workspace import ROOT
 
 from components.data.filter import wanted_rules
-from components.params import Params
+from components.params import Params, lay_over
 
 OVERLAYS = sorted((ROOT / "recipes/data").glob("*.yaml"))
+
+
+BASES = ["params.yaml", *sorted(f"recipes/{path.name}" for path in (ROOT / "recipes").glob("*.yaml"))]
 
 
 def laid_over(path, base="params.yaml"):
     """The parameters of `base` with those that `path` names in their place, section by section."""
     raw = yaml.safe_load((ROOT / base).read_text())
-    for section, changes in yaml.safe_load(path.read_text()).items():
-        assert section in raw
-        raw[section] |= changes
-    return Params.model_validate(raw)
+    lay_over(raw, yaml.safe_load(path.read_text()))
+    return Params.of(raw, path)
 
 
-@pytest.mark.parametrize("base", ["params.yaml", "recipes/open_sora_1_2.yaml"])
+def leaves(value, path=()):
+    """(path, value) of everything that is no section."""
+    if not isinstance(value, dict) or not value:
+        return {path: value}
+    return {place: leaf for key in value for place, leaf in leaves(value[key], (*path, key)).items()}
+
+
+@pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
 def test_a_data_recipe_is_valid_over_a_whole_one(path, base):
     assert laid_over(path, base).filter.selections
+
+
+@pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
+def test_laying_over_sets_what_the_overlay_names_and_nothing_else(path):
+    base = yaml.safe_load((ROOT / "recipes/open_sora_1_2.yaml").read_text())
+    before, wanted = leaves(base), leaves(overlay := yaml.safe_load(path.read_text()))
+    lay_over(base, overlay)
+    after = leaves(base)
+    assert after == {**before, **wanted}
+    assert after != before
+
+
+@pytest.mark.parametrize(
+    ("name", "overlay", "of_stages"),
+    [
+        ("hdvila_shifted_window", "hdvila", {"stage1": None, "stage2": 5.0}),
+        (
+            "walt_t2v",
+            "walt",
+            {"base": None, "wide": None, "super_resolution_1": 512, "super_resolution_2": 512},
+        ),
+    ],
+)
+def test_over_its_own_recipe_an_overlay_gives_each_stage_its_data(name, overlay, of_stages):
+    params = laid_over(ROOT / f"recipes/data/{overlay}.yaml", f"recipes/{name}.yaml")
+    system = params.section(overlay)
+    for stage, threshold in of_stages.items():
+        chosen = params.filter.selections[getattr(system, stage).batches.selection]
+        assert threshold in (chosen.min_aesthetic, chosen.min_side)
 
 
 def test_hdvila_is_720p_and_filtered_by_looks():

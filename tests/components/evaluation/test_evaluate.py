@@ -8,6 +8,7 @@ import torch
 from safetensors.numpy import load_file
 
 from components.artifacts import read_json, sha256_of, write_json
+from components.data.config import PromptScores
 from components.data.latents import LatentManifest, TextTable
 from components.errors import ContractError, UserError
 from components.evaluation import evaluate, generate
@@ -160,6 +161,11 @@ def test_the_gallery_holds_videos_that_play(record, paths):
             {"toy_fvd", "motion_energy"},
             {"validation_loss"},
         ),
+        (
+            {"scores": PromptScores(aesthetic=6.5)},
+            {"toy_fvd", "motion_energy", "validation_loss"},
+            {"reconstruction_psnr"},
+        ),
         ({"validation_loss_times": 4}, {"validation_loss"}, {"toy_fvd", "motion_energy"}),
         ({"gallery": 1}, set(), {"toy_fvd", "validation_loss", "motion_energy", "reconstruction_psnr"}),
     ],
@@ -172,6 +178,21 @@ def test_an_identity_changes_with_what_decides_the_number_and_nothing_else(
     after = EvaluationRecord.read(paths.root / "other").metrics
     assert all(after[name].identity != record.metrics[name].identity for name in changed)
     assert all(after[name].identity == record.metrics[name].identity for name in kept)
+
+
+def test_the_model_is_asked_for_the_scores_and_the_record_keeps_the_prompts(record, paths, monkeypatch):
+    asked, make = set(), TextToVideoPipeline.__call__
+
+    def noted(self, prompts, **changes):
+        asked.update(prompts)
+        return make(self, prompts, **changes)
+
+    monkeypatch.setattr(TextToVideoPipeline, "__call__", noted)
+    other = dataclasses.replace(paths, outputs={"evaluation": paths.root / "asked"})
+    evaluate.run(CONFIG.model_copy(update={"scores": PromptScores(aesthetic=6.5, camera="pan left")}), other)
+    assert EvaluationRecord.read(paths.root / "asked").prompts == record.prompts
+    ending = "aesthetic score: 6.5, camera motion: pan left."
+    assert asked == {f"{prompt}. {ending}" for prompt in record.prompts}
 
 
 def test_untrained_means_other_weights_in_the_same_architecture(paths):

@@ -38,9 +38,10 @@ def recipe(name: str) -> Params:
 
 @pytest.fixture(scope="module")
 def plans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Plan]:
-    """Each recipe on 96 H100, planned once, where there are no clips."""
+    """Each recipe on as many H100 as it was written for, planned once, where there are no clips."""
     empty = tmp_path_factory.mktemp("empty")
-    return {name: plan(recipe(name), question("96xH100"), empty) for name in RECIPES}
+    gpus = {name: "64xH100" if name == "walt_t2v" else "96xH100" for name in RECIPES}
+    return {name: plan(recipe(name), question(gpus[name]), empty) for name in RECIPES}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -188,3 +189,20 @@ def test_an_outcome_names_what_was_predicted_and_what_was_recorded(tmp_path: Pat
     told = {line.what: line.recorded / line.predicted for line in outcome_of(found, networks)}
     assert told["parameters"] == told["steps"] == 1.0
     assert told["bytes of a checkpoint"] == pytest.approx(1.0, rel=1e-5)
+
+
+def test_a_step_of_so_many_batches_costs_the_same_gpu_hours_on_fewer_gpus() -> None:
+    raw = yaml.safe_load((ROOT / "recipes/causal_5b.yaml").read_text())
+    raw["causal"]["stage2"] |= {"step_batches": 96}
+    params = Params.model_validate(raw)
+    many, few, odd = (
+        plan(params, question(gpus, stage="causal@stage2"), ROOT / "nowhere")
+        for gpus in ("96xH100", "32xH100", "36xH100")
+    )
+    assert few.stages[0].accumulation == 3
+    assert few.stages[0].step_flops == pytest.approx(many.stages[0].step_flops)
+    waiting = many.stages[0].step_seconds / few.stages[0].step_seconds * 3
+    assert few.gpu_hours * waiting == pytest.approx(many.gpu_hours)
+    assert many.verdicts == few.verdicts == []
+    refused = "refused: causal@stage2: 36 processes cannot share its step_batches of 96 equally; 32 can"
+    assert odd.verdicts == [refused]

@@ -53,6 +53,16 @@ def test_the_tiny_encoder_knows_the_words_of_kept_training_clips_and_of_scenes(p
     assert {"red", "circle", "left", "stone"} <= scene_words()
 
 
+def test_it_knows_the_words_of_scores_where_captions_say_them(paths):
+    clips = paths.inputs["clips"]
+    captions = store.read(paths.root, clips, ["clip_id", "caption"])
+    scored = [f"{text}. camera motion: tilt up." for text in captions["caption"].to_pylist()]
+    table = pa.table({"clip_id": captions["clip_id"], "scored_caption": scored})
+    store.add_columns(paths.root, clips, table, "caption").write(clips)
+    run(MADE, paths)
+    assert {"▁camera", "▁motion", "▁tilt", "▁up"} <= set(pieces(paths, "camera motion tilt up otter"))
+
+
 def test_the_same_clips_give_the_same_bytes(paths):
     run(MADE, paths)
     first = sha256_of(paths.outputs["text"])

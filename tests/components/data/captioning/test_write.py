@@ -164,7 +164,10 @@ def test_a_clip_that_cannot_be_decoded_costs_its_caption(workspace, videos):
     assert report.reasons == {"unreadable": 1}
 
 
-def test_scores_are_put_at_the_end_and_other_languages_are_left_out(workspace):
+ENDING = "aesthetic score: 5.5."
+
+
+def test_scores_are_put_at_the_end_of_a_second_form_and_other_languages_are_left_out(workspace):
     said = {
         0: "eine Katze auf dem Tisch und ein Hund",
         1: "a cat on the table",
@@ -174,9 +177,9 @@ def test_scores_are_put_at_the_end_and_other_languages_are_left_out(workspace):
     with serving(lambda n, _: caption(said[n])) as log:
         set_endpoint(workspace, log.url)
         report, rows = run(workspace, language="en", suffixes=["aesthetic"])
-    assert all(row["caption"].endswith(" aesthetic score: 5.5.") for row in rows)
+    assert [row["scored_caption"] for row in rows] == [f"{row['caption']}. {ENDING}" for row in rows]
     foreign = [row for row in rows if row["caption_reasons"]]
-    assert [row["caption"].partition(".")[0] for row in foreign] == [said[0]]
+    assert [row["caption"] for row in foreign] == [said[0]]
     assert report.reasons == {"foreign_language": 1}
     with pytest.raises(UserError, match="camera"):
         run(workspace, suffixes=["camera"])
