@@ -27,7 +27,7 @@ def run(config: ImageStageConfig, paths: StagePaths) -> Report:
     program = AutoencoderProgram(
         objective, clips.train, frames=config.data.frames, step_batches=step_batches(config)
     )
-    metrics = fit(program, config, paths, stage)
+    metrics = fit(program, config, paths, clips)
     if config.weights is None:
         count = clips.batches_of(clips.train, STATISTICS_CLIPS)
         measure_statistics(codec.eval(), clips.train, count=count)

@@ -40,7 +40,7 @@ def run(config: TemporalStageConfig, paths: StagePaths) -> Report:
         mixed_lengths=config.mixed_lengths,
         step_batches=step_batches(config),
     )
-    metrics = fit(program, config, paths, stage)
+    metrics = fit(program, config, paths, clips)
     if config.weights is None:
         count = clips.batches_of(clips.train, STATISTICS_CLIPS)
         measure_statistics(codec.eval(), clips.train, count=count)
