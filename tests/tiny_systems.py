@@ -39,7 +39,7 @@ def scenes(latent: tuple[int, int, int, int]) -> Tensor:
 
 
 def make_system_latents(
-    root: Path, kinds: Sequence[Kind], contract: dict[str, Any], held_out: int = 0
+    root: Path, kinds: Sequence[Kind], contract: dict[str, Any], held_out: int = 0, name: str = "tiny"
 ) -> Path:
     """A manifest with one family per kind, and a text encoder for its captions.
 
@@ -47,7 +47,7 @@ def make_system_latents(
     """
     text_folder = tiny_text(root / "artifacts/text_encoder")
     text, mask = TextEncoder.from_pretrained(text_folder).encode(CAPTIONS)
-    store, folder = root / "store", "latents/tiny"
+    store, folder = root / "store", f"latents/{name}"
     shards = (write_text(store, f"{folder}/text.safetensors", text.half().numpy(), mask.numpy()),)
     table = TextTable(EncoderRecord.read(text_folder).digest, text.shape[2], text.shape[1], shards)
     made = [_family(store, folder, kind, held_out) for kind in kinds]
@@ -55,7 +55,7 @@ def make_system_latents(
     samples = write_samples(
         store, folder, lambda: sample_parts({family.name: [record] for family, record in made})
     )
-    manifest = root / "artifacts/latents/tiny.json"
+    manifest = root / f"artifacts/latents/{name}.json"
     LatentManifest(contract, table, 8, families, {}, samples).write(manifest)
     return manifest
 
@@ -111,6 +111,8 @@ KINDS = [
     ("32px", (9, 32, 32), (CHANNELS, 5, 8, 8)),
     ("39px", (1, 32, 48), (CHANNELS, 1, 8, 12)),
     ("39px", (9, 32, 48), (CHANNELS, 5, 8, 12)),
+    ("78px", (1, 64, 96), (CHANNELS, 1, 16, 24)),
+    ("78px", (9, 64, 96), (CHANNELS, 5, 16, 24)),
 ]
 STEPS, LEARNING_RATE = 40, 4e-3
 STAGES = {
@@ -119,6 +121,7 @@ STAGES = {
     "walt@base": walt,
     "walt@wide": walt,
     "walt@super_resolution_1": walt,
+    "walt@super_resolution_2": walt,
     "causal@stage1": causal,
     "causal@stage2": causal,
 }

@@ -167,6 +167,8 @@ def _freeze(model: VideoTransformer, config: LatentStageConfig) -> None:
         model.requires_grad_(False)
         for parameter in chosen:
             parameter.requires_grad_(True)
+    if config.freeze_caption:
+        model.caption.requires_grad_(False)
 
 
 def _plain(times: TimesConfig | None) -> dict[str, Any] | None:

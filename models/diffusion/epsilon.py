@@ -40,6 +40,11 @@ class EpsilonDiffusion:
         """Times of the discrete schedule."""
         return TRAIN_STEPS
 
+    @property
+    def sampler(self) -> str:
+        """What its sampler is called."""
+        return "dpm-solver++"
+
     def draw(self, latents: Tensor, generator: Generator) -> Draw:
         """Noise and one whole-numbered time in 0..999 per sample."""
         noise = torch.randn(latents.shape, generator=generator, device=generator.device).to(latents)

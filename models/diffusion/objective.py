@@ -26,6 +26,11 @@ class Objective(Protocol):
 class Sampler(Objective, Protocol):
     """An objective that makes latents too."""
 
+    @property
+    def sampler(self) -> str:
+        """What its sampler is called: scores of videos by different samplers are not compared."""
+        ...
+
     def sample(
         self,
         guided: Guided,

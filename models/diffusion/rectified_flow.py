@@ -37,6 +37,11 @@ class RectifiedFlow:
         """None: times are continuous."""
         return
 
+    @property
+    def sampler(self) -> str:
+        """What its sampler is called."""
+        return "euler"
+
     def draw(self, latents: Tensor, size: Tensor, generator: Generator) -> Draw:
         """Noise and one time per sample for latents (B, C, T, H, W) of `size` (B, 2) pixels."""
         noise = torch.randn(latents.shape, generator=generator, device=generator.device).to(latents)

@@ -43,6 +43,11 @@ class VPrediction:
         """Times of the discrete schedule."""
         return self.schedule.steps
 
+    @property
+    def sampler(self) -> str:
+        """What its sampler is called."""
+        return "ddim, trailing"
+
     def always_estimating(self) -> "VPrediction":
         """The same, but every sample that a draw names sees an estimate; unchanged without self-conditioning."""
         return replace(self, self_conditioning=1.0) if self.self_conditioning else self

@@ -18,6 +18,7 @@ from components.evaluation.record import EvaluationRecord
 from components.evaluation.text_video import TextVideoEncoder
 from models.diffusion.fixed_draws import fixed_noise, interior_times
 from models.diffusion.times import Times
+from models.diffusion.v_prediction import VPrediction
 from models.generation.layout import Settings
 from models.generation.pipeline import TextToVideoPipeline
 from models.text import TextEncoder
@@ -46,7 +47,7 @@ INPUTS = {
 }
 
 
-def make_workspace(root, **clips):
+def make_workspace(root, times=Times(), rescale=0.0, **clips):  # noqa: B008  # nothing changes it
     """Clips, a pipeline with random weights, an extractor, and the manifest of the latents it belongs to."""
     make_clips(root, **clips)
     codec = tiny_codec()
@@ -54,8 +55,16 @@ def make_workspace(root, **clips):
         transformer=tiny_transformer(),
         codec=codec,
         text_encoder=TextEncoder.from_pretrained(tiny_text(root / "text")),
-        times=Times(),
-        defaults=Settings(height=32, width=32, num_frames=5, fps=8, steps=2, guidance_scale=2.0),
+        times=times,
+        defaults=Settings(
+            height=32,
+            width=32,
+            num_frames=5,
+            fps=8,
+            steps=2,
+            guidance_scale=2.0,
+            guidance_rescale=rescale,
+        ),
     ).save_pretrained(root / INPUTS["pipeline"])
     torch.manual_seed(0)
     folder = root / INPUTS["extractor"]
@@ -172,6 +181,20 @@ def test_an_identity_changes_with_what_decides_the_number_and_nothing_else(
     after = EvaluationRecord.read(paths.root / "other").metrics
     assert all(after[name].identity != record.metrics[name].identity for name in changed)
     assert all(after[name].identity == record.metrics[name].identity for name in kept)
+
+
+def test_the_identity_names_the_sampler_and_the_rescale_that_were_used(record, tmp_path):
+    paths = make_workspace(tmp_path, VPrediction(), 0.7, validation=range(len(SCENES)))
+    evaluate.run(CONFIG, paths)
+    other = EvaluationRecord.read(paths.output("evaluation"))
+    said = [one.protocol["generation"] for one in (record, other)]
+    assert [one["sampler"] for one in said] == ["euler", "ddim, trailing"]
+    assert [one.get("guidance_rescale") for one in said] == [None, 0.7]
+    different = {
+        name for name in record.metrics if other.metrics[name].identity != record.metrics[name].identity
+    }
+    assert {"toy_fvd", "motion_energy", "colour_accuracy", "validation_loss"} <= different
+    assert "reconstruction_psnr" not in different
 
 
 def test_untrained_means_other_weights_in_the_same_architecture(paths):
