@@ -147,8 +147,6 @@ TABLE: dict[str, dict[str, Any]] = {
         "walt.super_resolution_2.ema": 0.0,
     },
     "hdvila_shifted_window": {
-        "hdvila.encode.stage1.flips": True,  # "horizontal flips in the early stages"
-        "hdvila.encode.stage2.flips": False,
         "hdvila.stage1.model.preset": "hdvila-hourglass",
         "hdvila.stage2.optimizer.lr": 5e-5,
         "hdvila.stage2.activation_checkpointing": True,
