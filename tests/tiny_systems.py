@@ -38,29 +38,34 @@ def scenes(latent: tuple[int, int, int, int]) -> Tensor:
     return functional.interpolate(coarse, (frames, height, width), mode="trilinear", align_corners=True)
 
 
-def make_system_latents(root: Path, kinds: Sequence[Kind], contract: dict[str, Any]) -> Path:
-    """A manifest with one family per kind, and a text encoder for its captions."""
+def make_system_latents(
+    root: Path, kinds: Sequence[Kind], contract: dict[str, Any], held_out: int = 0, name: str = "tiny"
+) -> Path:
+    """A manifest with one family per kind, and a text encoder for its captions.
+
+    The last `held_out` clips are for validation.
+    """
     text_folder = tiny_text(root / "artifacts/text_encoder")
     text, mask = TextEncoder.from_pretrained(text_folder).encode(CAPTIONS)
-    store, folder = root / "store", "latents/tiny"
+    store, folder = root / "store", f"latents/{name}"
     shards = (write_text(store, f"{folder}/text.safetensors", text.half().numpy(), mask.numpy()),)
     table = TextTable(EncoderRecord.read(text_folder).digest, text.shape[2], text.shape[1], shards)
-    made = [_family(store, folder, kind) for kind in kinds]
+    made = [_family(store, folder, kind, held_out) for kind in kinds]
     families = tuple(family for family, _ in made)
     samples = write_samples(
         store, folder, lambda: sample_parts({family.name: [record] for family, record in made})
     )
-    manifest = root / "artifacts/latents/tiny.json"
+    manifest = root / f"artifacts/latents/{name}.json"
     LatentManifest(contract, table, 8, families, {}, samples).write(manifest)
     return manifest
 
 
-def _family(store: Path, folder: str, kind: Kind) -> tuple[Family, ShardRecord]:
+def _family(store: Path, folder: str, kind: Kind, held_out: int) -> tuple[Family, ShardRecord]:
     resolution, (frames, height, width), latent = kind
     key = f"{frames}x{height}x{width}"
     members = Members(
         clip_ids=[f"{clip:016x}" for clip in range(CLIPS)],
-        splits=["train"] * CLIPS,
+        splits=["train"] * (CLIPS - held_out) + ["validation"] * held_out,
         windows=[0] * CLIPS,
         variants=["plain"] * CLIPS,
         captions=[clip % len(CAPTIONS) for clip in range(CLIPS)],
@@ -106,6 +111,8 @@ KINDS = [
     ("32px", (9, 32, 32), (CHANNELS, 5, 8, 8)),
     ("39px", (1, 32, 48), (CHANNELS, 1, 8, 12)),
     ("39px", (9, 32, 48), (CHANNELS, 5, 8, 12)),
+    ("78px", (1, 64, 96), (CHANNELS, 1, 16, 24)),
+    ("78px", (9, 64, 96), (CHANNELS, 5, 16, 24)),
 ]
 STEPS, LEARNING_RATE = 40, 4e-3
 STAGES = {
@@ -114,6 +121,7 @@ STAGES = {
     "walt@base": walt,
     "walt@wide": walt,
     "walt@super_resolution_1": walt,
+    "walt@super_resolution_2": walt,
     "causal@stage1": causal,
     "causal@stage2": causal,
 }
@@ -122,9 +130,9 @@ STAGES = {
 class Workspace:
     """Latents at several sizes, and a text encoder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, held_out: int = 0) -> None:
         self.root = root
-        self.latents = make_system_latents(root, KINDS, contract(CHANNELS))
+        self.latents = make_system_latents(root, KINDS, contract(CHANNELS), held_out)
 
     def run(
         self, stage: str, buckets: dict[str, Any], initial: StagePaths | None = None, **changes: Any

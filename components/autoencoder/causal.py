@@ -27,7 +27,7 @@ def run(config: CausalStageConfig, paths: StagePaths) -> Report:
         image_share=config.image_share,
         mixed_lengths=config.mixed_lengths,
     )
-    metrics = fit(program, config, paths, stage)
+    metrics = fit(program, config, paths, clips)
     if config.weights is None:
         count = clips.batches_of(clips.train, STATISTICS_CLIPS)
         measure_statistics(codec.eval(), clips.train, count=count)

@@ -25,7 +25,7 @@ def run(config: ImageStageConfig, paths: StagePaths) -> Report:
     clips = StageClips.open(config.data, paths, seed=config.seed)
     objective = pixel_objective(codec, config, paths.root).to(compute_device())
     program = AutoencoderProgram(objective, clips.train, frames=config.data.frames)
-    metrics = fit(program, config, paths, stage)
+    metrics = fit(program, config, paths, clips)
     if config.weights is None:
         count = clips.batches_of(clips.train, STATISTICS_CLIPS)
         measure_statistics(codec.eval(), clips.train, count=count)

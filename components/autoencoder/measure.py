@@ -36,12 +36,13 @@ def reconstruction_psnr(
 ) -> float:
     """Mean PSNR in dB of the clips of `count` batches; `frames` shortens them."""
     ratios = [
-        _batch_psnr(codec, batches.batch(position, frames=frames).to(codec.shift.device))
+        batch_psnr(codec, batches.batch(position, frames=frames).to(codec.shift.device))
         for position in range(count)
     ]
     return float(torch.cat(ratios).mean())
 
 
-def _batch_psnr(codec: VideoCodec, frames: Tensor) -> Tensor:
+def batch_psnr(codec: VideoCodec, frames: Tensor) -> Tensor:
+    """PSNR in dB (B,) of clips (B, 3, T, H, W) after the codec."""
     output = codec.decode(codec.encode(frames), frames.shape[2])
     return psnr(output, frames[..., : output.shape[-2], : output.shape[-1]])

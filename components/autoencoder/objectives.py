@@ -61,8 +61,11 @@ class PixelObjective(nn.Module):
         self.perceptual = perceptual
         self.adversary = adversary
 
-    def forward(self, frames: Tensor, generator: torch.Generator, *, step: int = 0) -> Loss:
-        """frames: (B, 3, T, H, W) in [-1, 1]; step: the optimizer's, since an adversary may start late."""
+    def forward(self, frames: Tensor, generator: torch.Generator, *, step: int | None = 0) -> Loss:
+        """frames: (B, 3, T, H, W) in [-1, 1]; step: the optimizer's, since an adversary may start late.
+
+        None leaves the adversary out, as its terms say nothing of how near a reconstruction is.
+        """
         result = self.codec(frames, generator)
         height, width = result.output.shape[-2:]  # pixels that fill no latent are not reconstructed
         target = frames[..., :height, :width]
@@ -73,7 +76,7 @@ class PixelObjective(nn.Module):
         if self.perceptual is not None:
             terms["perceptual"] = self.perceptual(result.output, target)
             total = total + terms["perceptual"]
-        if self.adversary is not None and step >= self.adversary.config.start:
+        if self.adversary is not None and step is not None and step >= self.adversary.config.start:
             codec = self.adversary.codec_terms(result.output, total, self.codec.last_layer)
             added = {**codec, **self.adversary.own_terms(result.output, target)}
             terms |= added
@@ -118,7 +121,13 @@ class LatentObjective(nn.Module):
         self.weights = weights
         self.identity = identity
 
-    def forward(self, frames: Tensor, generator: torch.Generator, *, step: int = 0) -> Loss:  # noqa: ARG002
+    def forward(
+        self,
+        frames: Tensor,
+        generator: torch.Generator,
+        *,
+        step: int | None = 0,  # noqa: ARG002
+    ) -> Loss:
         """frames: (B, 3, T, H, W) in [-1, 1]; nothing here depends on the step."""
         latents = self.codec.image.encode(frames, generator=generator)  # (B, C, T, h, w)
         target = latents.detach()  # else a trained 2D autoencoder could win by making its latents small

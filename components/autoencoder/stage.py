@@ -6,6 +6,7 @@ from pathlib import Path
 
 from components.artifacts import StagePaths, fresh_folder, write_json
 from components.autoencoder.config import FramesConfig, TrainedOrTaken
+from components.autoencoder.held_out import held_out_checks
 from components.autoencoder.measure import PSNR_CLIPS, reconstruction_psnr
 from components.autoencoder.program import AutoencoderProgram
 from components.data.clips import read_clips
@@ -50,13 +51,17 @@ class StageClips:
 
 
 def fit(
-    program: AutoencoderProgram, config: TrainedOrTaken, paths: StagePaths, title: str
+    program: AutoencoderProgram, config: TrainedOrTaken, paths: StagePaths, clips: StageClips
 ) -> dict[str, float]:
     """Train the program and return what the report says of it; taken weights are left as they are."""
+    title = paths.checkpoints.name
     if config.weights:
         write_csv([], paths.output("curve"))
         return {"steps": 0}
-    result = train(program, config, paths, fingerprint=fingerprint_of(config, paths), title=title)
+    held_out = clips.held_out if clips.held_out is not clips.train else None
+    checks = held_out_checks(config, program.objective, held_out, paths)
+    identity = fingerprint_of(config, paths)
+    result = train(program, config, paths, fingerprint=identity, title=title, checks=checks)
     if launch().rank == 0:
         for name in each_average(program.objective, result.other_averages):
             program.objective.codec.save_pretrained(paths.checkpoints / name)

@@ -139,6 +139,14 @@ def read_batch(store: LatentStore, family: Family, rows: NDArray[np.int64]) -> L
     )
 
 
+def requested(manifest: LatentManifest, config: BatchesConfig) -> Iterator[tuple[Family, int]]:
+    """The families of the buckets that a stage asks for, with their batch sizes."""
+    for family in manifest.families:
+        keep, size = config.buckets.get(family.resolution, {}).get(family.frames, (0.0, 1))
+        if math.prod(keep_pair(keep)) > 0:
+            yield family, size
+
+
 def first_of_each(
     store: LatentStore, config: BatchesConfig, *, split: str, count: int
 ) -> Iterator[LatentBatch]:
@@ -146,10 +154,7 @@ def first_of_each(
 
     They are of all clips, whatever selection the stage learns from, so that the losses of stages compare.
     """
-    for family in store.manifest.families:
-        keep, size = config.buckets.get(family.resolution, {}).get(family.frames, (0.0, 1))
-        if math.prod(keep_pair(keep)) == 0:
-            continue
+    for family, size in requested(store.manifest, config):
         every = store.rows(family)
         chosen = every.in_split(split)
         order = chosen[np.argsort(every.keys[chosen], kind="stable")][:count]

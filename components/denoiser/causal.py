@@ -10,7 +10,7 @@ from components.denoiser.beginning import begin
 from components.denoiser.latent_inputs import facts_of, open_batches
 from components.denoiser.programs import Captioned, Feed
 from components.denoiser.system_config import TeacherForcedStageConfig
-from components.denoiser.training import Course, train_program
+from components.denoiser.training import Course, checks_of, train_program
 from components.report import Report
 from components.training.program import StepResult
 from models.diffusion import Denoiser, Times
@@ -44,6 +44,5 @@ def run(config: TeacherForcedStageConfig, paths: StagePaths) -> Report:
     )
     program = BlockCausalProgram(start.model, Feed(batches, config.caption_dropout), flow)
     facts = facts_of(batches, OBJECTIVE, config.times.model_dump(mode="json"))
-    return train_program(
-        paths.checkpoints.name, start, Course(program, facts, batches.samples), config, paths
-    )
+    course = Course(program, facts, batches.samples, checks_of(config, paths, start.model, flow))
+    return train_program(paths.checkpoints.name, start, course, config, paths)

@@ -61,6 +61,9 @@ class LatentStageConfig(LoopConfig):
     masks: MaskConfig = MaskConfig()
     caption_dropout: float = Field(ge=0, lt=1)
     trainable: Literal["all", "temporal"] = "all"
+    freeze_caption: bool = (
+        False  # the layers that captions go through first, as in Open-Sora's training stages
+    )
 
 
 class FlowStageConfig(LatentStageConfig):

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import cast
 
 import torch
@@ -16,23 +17,26 @@ from components.artifacts import StagePaths
 from components.data.config import BatchesConfig
 from components.data.latents import LatentStore
 from components.data.loader import LatentBatch, first_of_each
-from components.denoiser.config import LatentStageConfig
+from components.denoiser.fixed_losses import FixedLosses, Level
+from components.denoiser.programs import Fed, conditions_of
 from components.runtime import compute_device
-from components.training import processes
-from components.training.config import ValidationConfig
+from components.training.config import LoopConfig, ValidationConfig
+from components.training.looks import Means, shared
 from components.training.program import VALIDATION_LOSS, Check
-from models.diffusion import IMAGE_FPS, Conditions, Denoiser
-from models.diffusion.fixed_draws import Objective, fixed_noise, interior_times, losses_at
+from models.diffusion import Denoiser
+from models.diffusion.fixed_draws import fixed_noise, interior_times
 
 log = logging.getLogger(__name__)
 
 
-def held_out_checks(config: LatentStageConfig, paths: StagePaths, objective: Objective) -> list[Check]:
+def held_out_checks(
+    config: LoopConfig, buckets: BatchesConfig, paths: StagePaths, losses: FixedLosses
+) -> list[Check]:
     """The validation loss of a stage, if it asks for one and there are held-out clips."""
     if not config.validation.steps:
         return []
-    store = LatentStore(paths.input("latents"), root=paths.root, captions=config.batches.captions)
-    check = HeldOutLoss(store, config.batches, objective, config.validation, config.sequence_parallel > 1)
+    store = LatentStore(paths.input("latents"), root=paths.root, captions=buckets.captions)
+    check = HeldOutLoss(store, buckets, losses, config.validation, config.sequence_parallel > 1)
     if not check.batches:
         log.warning("no validation loss: %s has no held-out clips in these buckets", paths.input("latents"))
         return []
@@ -48,7 +52,7 @@ class HeldOutLoss:
 
     store: LatentStore
     buckets: BatchesConfig
-    objective: Objective
+    losses: FixedLosses
     config: ValidationConfig
     alone: bool = False
     split: str = "validation"
@@ -67,45 +71,31 @@ class HeldOutLoss:
         return True
 
     def look(self, module: nn.Module, _step: int) -> Mapping[str, float]:
-        sums: dict[str, tuple[float, int]] = {}
+        means = Means()
         for batch, counts in self._shared():
-            losses = self._losses(cast(Denoiser, module), batch)
-            if counts:
-                total, number = sums.get(batch.bucket, (0.0, 0))
-                sums[batch.bucket] = (total + float(losses.sum()), number + len(losses))
-        found = [sums] if self.alone else processes.from_all(sums)
-        names = sorted({name for one in found for name in one})
-        totals = {name: [sum(one.get(name, (0.0, 0))[k] for one in found) for k in (0, 1)] for name in names}
-        whole = sum(total for total, _ in totals.values()) / sum(number for _, number in totals.values())
-        means = {f"{VALIDATION_LOSS}_{name}": total / number for name, (total, number) in totals.items()}
-        return {VALIDATION_LOSS: whole, **means}
+            for given, losses in self._measured(cast(Denoiser, module), batch).items():
+                if counts:
+                    means.add(f"{batch.bucket}_{given}" if given else batch.bucket, losses)
+        whole, by_name = means.over_processes(alone=self.alone)
+        return {VALIDATION_LOSS: whole, **{f"{VALIDATION_LOSS}_{name}": by_name[name] for name in by_name}}
 
     def _shared(self) -> Iterator[tuple[LatentBatch, bool]]:
-        """This process's batches. All have as many, which ZeRO 3 needs; a repeated one does not count."""
-        every = self.batches
-        count = 1 if self.alone else processes.size()
-        for start in range(0, len(every), count):
-            place = start + (0 if self.alone else processes.rank())
-            yield every[min(place, len(every) - 1)], place < len(every)
+        """Bucket by bucket, as batches of one take equally many passes of the model."""
+        for _, batches in groupby(self.batches, key=lambda batch: batch.bucket):
+            yield from shared(list(batches), alone=self.alone)
 
-    def _losses(self, model: Denoiser, batch: LatentBatch) -> Tensor:
-        """Mean over the times, per sample (B,)."""
+    def _measured(self, model: Denoiser, batch: LatentBatch) -> dict[str, Tensor]:
+        """Mean over the times, per sample (B,), by what the model is given."""
         device = compute_device()
         latents = batch.latents.to(device)
-        fps = torch.full_like(batch.fps, IMAGE_FPS) if latents.shape[2] == 1 else batch.fps
-        conditions = Conditions(
-            text=batch.text.to(device),
-            text_mask=batch.text_mask.to(device),
-            fps=fps.to(device),
-            size=batch.size.to(device),
-        )
+        is_image = latents.shape[2] == 1
+        told = conditions_of(batch, batch.text, is_image=is_image).to(device)
+        fed = Fed(batch, latents, told, "images" if is_image else "videos")
         times = interior_times(self.config.times)
-        shape = latents.shape[1:]
-        noise = torch.stack(
-            [fixed_noise(clip, self.config.seed, len(times), shape) for clip in batch.clip_ids]
-        )
-        losses = [
-            losses_at(self.objective, model, latents, conditions, (noise[:, index], time))
-            for index, time in enumerate(times)
-        ]
-        return torch.stack(losses).double().mean(dim=0).cpu()
+        seed, shape = self.config.seed, latents.shape[1:]
+        noise = torch.stack([fixed_noise(clip, seed, len(times), shape) for clip in batch.clip_ids])
+        levels = [Level(noise[:, index].to(device), time, seed) for index, time in enumerate(times)]
+        found = [self.losses(model, fed, level) for level in levels]
+        return {
+            given: torch.stack([one[given] for one in found]).double().mean(dim=0).cpu() for given in found[0]
+        }

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from components.data.latents import Family, LatentStore
-from components.data.loader import LatentBatch, LatentBatches
+from components.data.loader import LatentBatch, LatentBatches, requested
 from components.errors import ContractError
 
 
@@ -20,7 +20,8 @@ class LowResolution:
         if not isinstance(batches.store, LatentStore):
             raise ContractError("super-resolution pairs stored latents; set `batches.source` to latents")
         self.store = batches.store
-        self._pairs = {family.key: self._pair(family, resolution) for family in batches.families}
+        families = [family for family, _ in requested(self.store.manifest, batches.config)]
+        self._pairs = {family.key: self._pair(family, resolution) for family in families}
 
     def read(self, batch: LatentBatch) -> Tensor:
         """Clean latents (B, C, T, h, w) of the samples of a batch."""

@@ -14,6 +14,8 @@ from components.data.loader import LatentBatches
 from components.denoiser.config import PixArtConfig
 from components.denoiser.epsilon import EpsilonProgram
 from components.denoiser.facts import TrainingFacts
+from components.denoiser.fixed_losses import from_noise
+from components.denoiser.held_out import held_out_checks
 from components.denoiser.latent_inputs import channels_of, facts_of, open_batches
 from components.denoiser.programs import Feed
 from components.denoiser.weights import CONFIG, read_image_model, write_null_caption
@@ -43,9 +45,13 @@ def run(config: PixArtConfig, paths: StagePaths) -> Report:
     if config.weights is not None:
         return _import(Path(config.weights), null_caption, facts, paths)
     processes.require_samples(batches.samples, str(paths.input("latents")))
+    if config.preview.steps:
+        log.warning("pixart: there are no previews of the image model; the adaptation steps can make some")
     denoiser = PixArtDenoiser(_new_model(config, batches), null_caption)
     program = EpsilonProgram(denoiser, Feed(batches, config.caption_dropout))
-    result = train(program, config, paths, fingerprint=fingerprint_of(config, paths), title="pixart")
+    checks = held_out_checks(config, config.batches, paths, from_noise(program.diffusion))
+    identity = fingerprint_of(config, paths)
+    result = train(program, config, paths, fingerprint=identity, title="pixart", checks=checks)
     if is_main_process():
         with fresh_folder(paths.output("transformer")) as folder:
             denoiser.transformer.save_pretrained(folder)

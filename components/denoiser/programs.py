@@ -45,14 +45,8 @@ class Feed:
         self.epoch = self.batches.schedule.epoch_of(position)
         is_image = batch.bucket in self._images
         null = captioned.null_text(batch.text.to(compute_device()))
-        conditions = Conditions(
-            text=drop_captions(
-                batch.text.to(null), null, probability=self.caption_dropout, generator=generator
-            ),
-            text_mask=batch.text_mask.to(null.device),
-            fps=torch.full_like(batch.fps, IMAGE_FPS).to(null) if is_image else batch.fps.to(null),
-            size=batch.size.to(null),
-        )
+        text = drop_captions(batch.text.to(null), null, probability=self.caption_dropout, generator=generator)
+        conditions = conditions_of(batch, text, is_image=is_image).to(null.device)
         return Fed(batch, batch.latents.to(null), conditions, "images" if is_image else "videos")
 
     @contextmanager
@@ -69,6 +63,12 @@ class Feed:
             *(loss, {f"loss_{fed.kind}": loss.detach()}, fed.batch.clip_ids, losses.detach(), waited),
             epoch=self.epoch,
         )
+
+
+def conditions_of(batch: LatentBatch, text: Tensor, *, is_image: bool) -> Conditions:
+    """What a model is told of a batch, with `text` (B, L, D) in the place of its captions."""
+    fps = torch.full_like(batch.fps, IMAGE_FPS) if is_image else batch.fps
+    return Conditions(text=text, text_mask=batch.text_mask, fps=fps, size=batch.size)
 
 
 @dataclass(frozen=True)

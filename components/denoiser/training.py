@@ -10,9 +10,12 @@ from components.artifacts import StagePaths, fresh_folder, write_json
 from components.data.loader import LatentBatches
 from components.denoiser.config import LatentStageConfig, TimesConfig
 from components.denoiser.facts import TrainingFacts
+from components.denoiser.fixed_losses import FixedLosses, from_noise
 from components.denoiser.held_out import held_out_checks
 from components.denoiser.latent_inputs import channels_of, facts_of
 from components.denoiser.programs import Feed, FlowProgram
+from components.denoiser.system_config import VideoStageConfig
+from components.denoiser.v_prediction import Upsampling
 from components.errors import ContractError
 from components.report import Report
 from components.runtime import is_main_process
@@ -24,12 +27,13 @@ from components.training.loop import train
 from components.training.program import Check, Program
 from models.coverage import CoverageReport
 from models.diffusion import FrameMasks, InputChannels, RectifiedFlow, Times
+from models.diffusion.objective import Objective
 from models.transformers.video_transformer import VideoTransformer
 
 log = logging.getLogger(__name__)
 COVERAGE = "coverage.json"
 NOTHING_BESIDE = InputChannels()
-MakeProgram = Callable[[VideoTransformer, Feed, LatentStageConfig], Program]
+MakeProgram = Callable[[VideoTransformer, Feed, LatentStageConfig], tuple[Program, Objective]]
 
 
 @dataclass(frozen=True)
@@ -51,18 +55,23 @@ class Course:
     checks: Sequence[Check] = ()  # looks at the averaged weights while it trains
 
 
-def epsilon_program(model: VideoTransformer, feed: Feed, _config: LatentStageConfig) -> Program:
+def epsilon_program(
+    model: VideoTransformer, feed: Feed, _config: LatentStageConfig
+) -> tuple[Program, Objective]:
+    """Noise prediction, and how a step of it is drawn."""
     from components.denoiser.epsilon import EpsilonProgram  # brings in all of diffusers' schedulers
 
-    return EpsilonProgram(model, feed)
+    program = EpsilonProgram(model, feed)
+    return program, program.diffusion
 
 
-def flow_program(model: VideoTransformer, feed: Feed, config: LatentStageConfig) -> Program:
+def flow_program(model: VideoTransformer, feed: Feed, config: LatentStageConfig) -> tuple[Program, Objective]:
     """Raises `ContractError` where the stage has no distribution of times."""
     if config.times is None:
         raise ContractError("the flow objective needs `times`; add the section to this stage")
     times, masks = Times(**config.times.model_dump()), FrameMasks(**config.masks.model_dump())
-    return FlowProgram(model, feed, RectifiedFlow(times), masks)
+    flow = RectifiedFlow(times)
+    return FlowProgram(model, feed, flow, masks), flow
 
 
 OBJECTIVES: dict[str, MakeProgram] = {"epsilon": epsilon_program, "flow": flow_program}
@@ -75,24 +84,31 @@ def train_stage(
     model = start.model
     require_channels(model, channels_of(batches), paths.input("latents"))
     _freeze(model, config)
-    program = OBJECTIVES[start.objective](model, Feed(batches, config.caption_dropout), config)
+    program, objective = OBJECTIVES[start.objective](model, Feed(batches, config.caption_dropout), config)
     facts = facts_of(batches, start.objective, _plain(config.times))
-    checks = _checks(config, paths, model, program)
+    checks = checks_of(config, paths, model, objective)
     return train_program(name, start, Course(program, facts, batches.samples, checks), config, paths)
 
 
-def _checks(
-    config: LatentStageConfig, paths: StagePaths, model: VideoTransformer, program: Program
+def checks_of(
+    config: LatentStageConfig | VideoStageConfig,
+    paths: StagePaths,
+    model: VideoTransformer,
+    objective: Objective,
+    losses: FixedLosses | None = None,
+    upsampling: Upsampling | None = None,
 ) -> list[Check]:
-    """What the stage looks at while it trains: with the flow objective, which sampling needs."""
-    if not isinstance(program, FlowProgram):
-        return []
-    held_out = held_out_checks(config, paths, program.flow)
+    """What a stage looks at while it trains: held-out clips and previews, where it asks for them.
+
+    losses: what is measured on held-out clips; None: the loss of the objective.
+    """
+    held_out = held_out_checks(config, config.batches, paths, losses or from_noise(objective))
     if not config.preview.steps:
         return held_out
-    from components.previews import preview_checks  # brings in all that generation needs
+    from components.previews import Previewed, preview_checks  # brings in all that generation needs
 
-    return [*held_out, *preview_checks(config, paths, model, program.flow.times)]
+    previewed = Previewed(model, objective, upsampling)
+    return [*held_out, *preview_checks(config, config.batches, paths, previewed)]
 
 
 def train_program(name: str, start: Start, course: Course, config: LoopConfig, paths: StagePaths) -> Report:
@@ -151,6 +167,8 @@ def _freeze(model: VideoTransformer, config: LatentStageConfig) -> None:
         model.requires_grad_(False)
         for parameter in chosen:
             parameter.requires_grad_(True)
+    if config.freeze_caption:
+        model.caption.requires_grad_(False)
 
 
 def _plain(times: TimesConfig | None) -> dict[str, Any] | None:

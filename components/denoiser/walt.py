@@ -10,8 +10,8 @@ from components.denoiser.low_resolution import LowResolution
 from components.denoiser.programs import Feed
 from components.denoiser.stacks import stack_length
 from components.denoiser.system_config import WaltStageConfig
-from components.denoiser.training import Course, train_program
-from components.denoiser.v_prediction import Upsampling, VPredictionProgram
+from components.denoiser.training import Course, checks_of, train_program
+from components.denoiser.v_prediction import FixedTasks, Upsampling, VPredictionProgram
 from components.report import Report
 from models.diffusion import FramePrediction, InputChannels, NoiseAugmentation, VPrediction
 
@@ -25,18 +25,22 @@ def run(config: WaltStageConfig, paths: StagePaths) -> Report:
     batches = open_batches(config.batches, paths)
     start = begin(config, batches, paths, OBJECTIVE, CHANNELS)
     diffusion = VPrediction(channels=CHANNELS, self_conditioning=config.self_conditioning)
+    given = FramePrediction(**config.frame_prediction.model_dump())
+    source = _upsampling(config, batches, diffusion)
     program = VPredictionProgram(
         start.model,
         Feed(batches, config.caption_dropout),
         diffusion,
-        FramePrediction(**config.frame_prediction.model_dump()),
+        given,
         stack=stack_length(batches, config.batches, name),
         seed=config.seed,
-        upsampling=_upsampling(config, batches, diffusion),
+        upsampling=source,
     )
     upsampling = config.upsampling.model_dump(mode="json") if config.upsampling else None
     facts = replace(facts_of(batches, OBJECTIVE, asdict(diffusion)), upsampling=upsampling)
-    return train_program(name, start, Course(program, facts, batches.samples), config, paths)
+    tasks = FixedTasks(diffusion, given, source)
+    checks = checks_of(config, paths, start.model, diffusion, tasks, source)
+    return train_program(name, start, Course(program, facts, batches.samples, checks), config, paths)
 
 
 def _upsampling(config: WaltStageConfig, batches: LatentBatches, diffusion: VPrediction) -> Upsampling | None:

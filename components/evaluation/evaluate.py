@@ -25,7 +25,7 @@ from components.evaluation.classifier import Extractor
 from components.evaluation.config import EvaluateConfig
 from components.evaluation.gallery import write_reconstructions, write_samples
 from components.evaluation.generate import Frames, check, generate, untrained
-from components.evaluation.protocol import Protocol
+from components.evaluation.protocol import Protocol, Sampling
 from components.evaluation.published.measure import Material, Published
 from components.evaluation.record import FEATURES_FILE, EvaluationRecord, Metric
 from components.evaluation.reference import Reference, read_reference
@@ -35,6 +35,7 @@ from components.evaluation.vbench.measure import Vbench
 from components.params import Params
 from components.report import Report
 from components.runtime import compute_device, resolve_precision
+from models.diffusion.rectified_flow import RectifiedFlow
 from models.generation.pipeline import TextToVideoPipeline, to_pixels
 
 log = logging.getLogger(__name__)
@@ -100,8 +101,9 @@ def _prepare(config: EvaluateConfig, paths: StagePaths, extractor: Extractor) ->
     precision = resolve_precision("auto")
     pipeline = _pipeline(paths, precision)
     reference = read_reference(config, paths, runtime.limits("evaluate"))
-    check(pipeline, asking(reference.prompts, config.scores), config)
-    protocol = Protocol.of(config, reference, extractor=extractor.sha256, precision=precision)
+    settings = check(pipeline, asking(reference.prompts, config.scores), config)
+    sampling = Sampling(pipeline.objective.sampler, settings.guidance_rescale, precision)
+    protocol = Protocol.of(config, reference, extractor=extractor.sha256, sampling=sampling)
     judges = _Judges(published, extractor, paths.input("extractor"), vbench)
     return _Task(config, pipeline, sha256_of(paths.input("pipeline")), reference, protocol, judges)
 
@@ -220,7 +222,8 @@ def _vbench(task: _Task, videos: _Videos, checkpoints: Path) -> dict[str, Metric
 def _validation_loss(task: _Task, latents: Tensor) -> dict[str, Metric]:
     """The loss on the reference clips. Its identity names the autoencoder, as losses on other latents differ.
 
-    Where prompts say scores, clips are told with their own.
+    It names the objective too, but where that is rectified flow. Where prompts say scores, clips are told with their
+    own.
     """
     config, reference = task.config, task.reference
     scored = bool(config.scores.by_name)
@@ -240,6 +243,9 @@ def _validation_loss(task: _Task, latents: Tensor) -> dict[str, Metric]:
         "autoencoder": task.pipeline.codec.contract(),
         **({"captions": sha256_of_json(reference.scored_captions)} if scored else {}),
     }
+    objective = task.pipeline.objective
+    if not isinstance(objective, RectifiedFlow):
+        decides["objective"] = type(objective).__name__
     return scores.validation_loss(reference.ids, losses, task.protocol, **decides)
 
 

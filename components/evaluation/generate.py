@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def changes_of(config: EvaluateConfig) -> Changes:
 
 def check(pipeline: TextToVideoPipeline, prompts: Sequence[str], config: EvaluateConfig) -> Settings:
     """The settings of the protocol. Raises `UserError` where the model cannot make such videos."""
-    settings = Settings(**changes_of(config))
+    settings = replace(pipeline.defaults, **changes_of(config))
     try:
         pipeline.check(prompts, settings)
     except ValueError as error:

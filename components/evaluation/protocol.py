@@ -16,6 +16,15 @@ DDOF = 1
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How the pipeline makes videos, beside what the parameters say."""
+
+    sampler: str
+    guidance_rescale: float
+    precision: str
+
+
+@dataclass(frozen=True)
 class Protocol:
     """`generation`: what was asked of the model; `reference`: the real clips; `reading`: who looked at both."""
 
@@ -25,7 +34,12 @@ class Protocol:
 
     @classmethod
     def of(
-        cls, config: EvaluateConfig, reference: Reference, *, extractor: str, precision: str
+        cls,
+        config: EvaluateConfig,
+        reference: Reference,
+        *,
+        extractor: str,
+        sampling: "Sampling",
     ) -> "Protocol":
         """`extractor`: sha256 of its weights."""
         shape = {"frames": config.frames, "height": config.height, "width": config.width, "fps": config.fps}
@@ -34,11 +48,12 @@ class Protocol:
                 **shape,
                 "seed": config.seed,
                 "seed_rule": "seed + index",
-                "sampler": "euler",
+                "sampler": sampling.sampler,
                 "steps": config.sampler.steps,
                 "guidance": config.sampler.guidance,
+                **({"guidance_rescale": sampling.guidance_rescale} if sampling.guidance_rescale else {}),
                 "negative_prompt": config.negative_prompt,
-                "precision": precision,
+                "precision": sampling.precision,
                 "prompts": len(reference.clips),
                 "prompts_sha256": sha256_of_json(reference.prompts),
                 **({"scores": scores} if (scores := config.scores.model_dump(exclude_none=True)) else {}),

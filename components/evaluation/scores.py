@@ -145,7 +145,7 @@ def reconstructions(
 def validation_loss(
     ids: Sequence[str], losses: NDArray[np.float64], protocol: Protocol, **decides: Any
 ) -> dict[str, Metric]:
-    """Mean flow loss. `decides`: times, seed, and the autoencoder, whose latents alone it can be compared on."""
+    """Mean loss. `decides`: times, seed, and the autoencoder, whose latents alone it can be compared on."""
     per_clip = dict(zip(ids, losses.tolist(), strict=True))
     identity = protocol.real("validation_loss", **decides)
     return {"validation_loss": mean_metric(per_clip, identity, higher_is_better=False)}

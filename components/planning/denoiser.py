@@ -61,6 +61,8 @@ def trained(stage: Stage, networks: Networks, cluster: Cluster) -> Trained:
     temporal_only = isinstance(config, LatentStageConfig) and config.trainable == "temporal"
     how = How(config.precision != "fp32", config.activation_checkpointing, temporal_only)
     model = build(keys)
+    if getattr(config, "freeze_caption", False):
+        model.caption.requires_grad_(False)
     chosen = model.temporal_parameters() if temporal_only else list(model.parameters())
     everything = sum(parameter.numel() for parameter in model.parameters())
     learned = sum(parameter.numel() for parameter in chosen if parameter.requires_grad)

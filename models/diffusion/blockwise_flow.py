@@ -26,6 +26,11 @@ class BlockwiseFlow:
     times: Times
     blocks: FrameBlocks
 
+    @property
+    def whole_times(self) -> None:
+        """None: times are continuous."""
+        return
+
     def draw(self, latents: Tensor, size: Tensor, generator: Generator) -> Draw:
         """Noise, and times (B, T) that are equal within a block, for latents of `size` (B, 2) pixels.
 

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from models.diffusion.conditions import Conditions, Denoiser, Progress, predict
 from models.diffusion.guidance import Guided
 from models.diffusion.rectified_flow import Draw
+from models.diffusion.samplers import Reference
 
 TRAIN_STEPS = 1000
 
@@ -33,6 +34,16 @@ class EpsilonDiffusion:
     """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise, target: the noise. Linear betas, 1000 steps."""
 
     schedule: DDPMScheduler = field(default_factory=_schedule)
+
+    @property
+    def whole_times(self) -> int:
+        """Times of the discrete schedule."""
+        return TRAIN_STEPS
+
+    @property
+    def sampler(self) -> str:
+        """What its sampler is called."""
+        return "dpm-solver++"
 
     def draw(self, latents: Tensor, generator: Generator) -> Draw:
         """Noise and one whole-numbered time in 0..999 per sample."""
@@ -56,9 +67,20 @@ class EpsilonDiffusion:
         return (epsilon.float() - draw.noise.float()).square().mean(dim=(1, 2, 3, 4))
 
     def sample(
-        self, guided: Guided, noise: Tensor, steps: int, *, progress: Progress | None = None
+        self,
+        guided: Guided,
+        noise: Tensor,
+        steps: int,
+        *,
+        reference: Reference | None = None,
+        progress: Progress | None = None,
     ) -> Tensor:
-        """Latents from `noise` (B, C, T, H, W) with DPM-Solver++ in `steps` steps."""
+        """Latents from `noise` (B, C, T, H, W) with DPM-Solver++ in `steps` steps.
+
+        Raises `ValueError` for given frames, which only video models know.
+        """
+        if reference is not None:
+            raise ValueError("frames are given, and a model of noise prediction makes still images only")
         solver = DPMSolverMultistepScheduler.from_config(self.schedule.config)
         solver.set_timesteps(steps, device=noise.device)
         latents = noise

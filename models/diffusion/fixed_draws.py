@@ -5,22 +5,16 @@ Losses of two models, or of one model at two steps, then differ by what they lea
 
 import hashlib
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from models.diffusion.conditions import Conditions, Denoiser
+from models.diffusion.objective import Objective
 from models.diffusion.rectified_flow import Draw
 from models.diffusion.times import MAX_TIME
 from models.diffusion.v_prediction import VPrediction
-
-
-class Objective(Protocol):
-    """What has a loss for given noise and times."""
-
-    def loss(self, model: Denoiser, latents: Tensor, conditions: Conditions, draw: Draw, /) -> Tensor: ...
 
 
 def interior_times(count: int) -> list[float]:
@@ -41,9 +35,22 @@ def losses_at(
     conditions: Conditions,
     draw: tuple[Tensor, float],
 ) -> Tensor:
-    """Loss per clip (B,) for latents and noise (B, C, t, h, w) at one time in [0, 1000]; no frame is masked."""
-    noise, time = draw
-    times = torch.full((len(latents),), time, device=latents.device)
+    """Loss per clip (B,) for latents and noise (B, C, t, h, w) at one time in [0, 1000]; no frame is masked.
+
+    A model that is self-conditioned sees an estimate of its own for every clip, as it does when it generates.
+    """
     if isinstance(objective, VPrediction):
-        times = (times / MAX_TIME * objective.schedule.steps).long()
-    return objective.loss(model, latents, conditions, Draw(noise.to(latents), times))
+        objective = objective.always_estimating()
+    return objective.loss(model, latents, conditions, draw_at(objective, latents, *draw))
+
+
+def draw_at(objective: Objective, latents: Tensor, noise: Tensor, time: float) -> Draw:
+    """The draw with `noise` for latents (B, C, t, h, w), all of them at one time in [0, 1000].
+
+    A discrete schedule is at the last of its times that is not beyond.
+    """
+    count, device = len(latents), latents.device
+    steps = objective.whole_times
+    moment = time if steps is None else int(time * steps / MAX_TIME)
+    every = torch.ones(count, dtype=torch.bool, device=device)
+    return Draw(noise.to(latents), torch.full((count,), moment, device=device), every)

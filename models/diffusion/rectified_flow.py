@@ -32,6 +32,16 @@ class RectifiedFlow:
 
     times: Times = field(default_factory=Times)
 
+    @property
+    def whole_times(self) -> None:
+        """None: times are continuous."""
+        return
+
+    @property
+    def sampler(self) -> str:
+        """What its sampler is called."""
+        return "euler"
+
     def draw(self, latents: Tensor, size: Tensor, generator: Generator) -> Draw:
         """Noise and one time per sample for latents (B, C, T, H, W) of `size` (B, 2) pixels."""
         noise = torch.randn(latents.shape, generator=generator, device=generator.device).to(latents)

@@ -7,7 +7,7 @@ ends.) B batch, C channels, T H W latent grid.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Generator, Tensor
@@ -37,6 +37,20 @@ class VPrediction:
             raise ValueError(f"self_conditioning is a share of samples in 0..1, not {self.self_conditioning}")
         if self.self_conditioning and not self.channels.estimate:
             raise ValueError("self_conditioning needs InputChannels(estimate=True) and a model that has them")
+
+    @property
+    def whole_times(self) -> int:
+        """Times of the discrete schedule."""
+        return self.schedule.steps
+
+    @property
+    def sampler(self) -> str:
+        """What its sampler is called."""
+        return "ddim, trailing"
+
+    def always_estimating(self) -> "VPrediction":
+        """The same, but every sample that a draw names sees an estimate; unchanged without self-conditioning."""
+        return replace(self, self_conditioning=1.0) if self.self_conditioning else self
 
     def draw(self, latents: Tensor, generator: Generator, coin: float | None = None) -> Draw:
         """Noise, one whole-numbered time per sample, and which samples see an estimate.

@@ -20,6 +20,7 @@ from models.autoencoders import load_autoencoder
 from models.autoencoders.codec import VideoCodec
 from models.diffusion.conditions import IMAGE_FPS, Conditions, Progress
 from models.diffusion.guidance import Guided, PowerCosine
+from models.diffusion.objective import Sampler
 from models.diffusion.rectified_flow import RectifiedFlow
 from models.diffusion.samplers import Reference
 from models.diffusion.times import Times
@@ -42,10 +43,10 @@ class TextToVideoPipeline:
         transformer: VideoTransformer,
         codec: VideoCodec,
         text_encoder: TextEncoder,
-        times: Sampling,
+        times: Sampling | Sampler,
         defaults: Settings,
     ) -> None:
-        """`times`: of rectified flow, or v-prediction or a causal flow, which have their own.
+        """`times`: of rectified flow, or an objective that has its own, as v-prediction or a causal flow.
 
         Raises `ValueError` if the parts do not belong together.
         """
@@ -53,7 +54,7 @@ class TextToVideoPipeline:
         self.codec = codec.eval()
         self.text_encoder = text_encoder
         self.times = times
-        self.objective = RectifiedFlow(times) if isinstance(times, Times) else times
+        self.objective: Sampler = RectifiedFlow(times) if isinstance(times, Times) else times
         self.defaults = defaults
         self.dtype = torch.float32
         self._check_parts()
@@ -75,7 +76,9 @@ class TextToVideoPipeline:
         return pipeline.to(device, dtype)
 
     def save_pretrained(self, folder: Path | str) -> None:
-        """Write a folder that `from_pretrained` reads."""
+        """Write a folder that `from_pretrained` reads. Raises `ValueError` for an objective that no folder holds."""
+        if not isinstance(self.times, Sampling):
+            raise ValueError(f"a pipeline that samples with {type(self.times).__name__} has no folder")
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.transformer.save_pretrained(folder / layout.TRANSFORMER)

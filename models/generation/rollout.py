@@ -89,6 +89,11 @@ class CausalFlow(BlockwiseFlow):
     cached_frames: int | None = None
     sink: int = 0
 
+    @property
+    def sampler(self) -> str:
+        """What its sampler is called."""
+        return "euler, block by block"
+
     def sample(
         self,
         guided: Guided,

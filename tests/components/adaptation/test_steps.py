@@ -184,6 +184,16 @@ def test_only_blocks_across_frames_change_where_only_they_are_trained(chain):
     assert any(after[name].any() for name in after if name.endswith("temporal.attention.projection.weight"))
 
 
+def test_captions_go_through_the_same_layers_where_those_are_frozen(chain):
+    workspace, folders = chain
+    folder = workspace.run_step("temporal", folders["autoencoder"], name="frozen", freeze_caption=True)
+    before = VideoTransformer.from_pretrained(folders["autoencoder"]).state_dict()
+    after = VideoTransformer.from_pretrained(folder).state_dict()
+    same = {name for name, value in before.items() if torch.equal(after[name], value)}
+    assert {name for name in before if name.startswith("caption.")} <= same
+    assert not any(name.startswith("final.") for name in same)
+
+
 def test_latents_of_another_autoencoder_are_refused_except_where_it_changes(chain):
     workspace, folders = chain
     with pytest.raises(ContractError, match=r"another autoencoder .*weights_sha256"):

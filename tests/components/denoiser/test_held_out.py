@@ -5,6 +5,7 @@ import torch
 
 from components.artifacts import sha256_of
 from components.data.latents import LatentStore
+from components.denoiser.fixed_losses import from_noise
 from components.denoiser.held_out import HeldOutLoss
 from components.params import Params
 from components.stages import execute
@@ -21,7 +22,7 @@ MADE = ("artifacts/train/stage1", f"curves/{STAGE}.csv", f"reports/{STAGE}.json"
 def held_out_loss(root, config, split):
     buckets = Params.load(root / "params.yaml").section("train.stage1").batches
     store = LatentStore(root / "artifacts/latents/videos.json", root=root)
-    return HeldOutLoss(store, buckets, RectifiedFlow(), config, split=split)
+    return HeldOutLoss(store, buckets, from_noise(RectifiedFlow()), config, split=split)
 
 
 def test_the_loss_is_that_of_the_definition(tmp_path):

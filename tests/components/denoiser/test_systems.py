@@ -32,15 +32,17 @@ def test_the_causal_model_learns_from_blocks(causal_model):
 
 
 def test_the_second_resolution_starts_from_the_first_without_loss(workspace, hdvila):
-    paths = workspace.run("hdvila@stage2", {"32px": {9: (1.0, 4)}}, initial=hdvila, steps=10)
+    paths = workspace.run("hdvila@stage2", {"32px": {9: (1.0, 4)}}, initial=hdvila, steps=20)
     assert losses(paths)[0] < losses(hdvila)[0] / 1.5
+    assert losses(hdvila)[0] / losses(paths)[-1] > 2.0
     assert_taken_over(paths)
 
 
 def test_several_sizes_at_once_start_from_the_small_one(workspace, causal_model):
     buckets = {"32px": {9: (0.5, 4)}, "16px": {1: (1.0, 8), 9: (1.0, 8)}}
-    paths = workspace.run("causal@stage2", buckets, initial=causal_model, steps=10)
+    paths = workspace.run("causal@stage2", buckets, initial=causal_model, steps=20)
     assert losses(paths)[0] < losses(causal_model)[0] / 1.5
+    assert losses(causal_model)[0] / losses(paths)[-1] > 2.0
     assert_taken_over(paths)
 
 

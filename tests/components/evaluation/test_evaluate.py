@@ -19,6 +19,7 @@ from components.evaluation.record import EvaluationRecord
 from components.evaluation.text_video import TextVideoEncoder
 from models.diffusion.fixed_draws import fixed_noise, interior_times
 from models.diffusion.times import Times
+from models.diffusion.v_prediction import VPrediction
 from models.generation.layout import Settings
 from models.generation.pipeline import TextToVideoPipeline
 from models.text import TextEncoder
@@ -47,7 +48,7 @@ INPUTS = {
 }
 
 
-def make_workspace(root, **clips):
+def make_workspace(root, times=Times(), rescale=0.0, **clips):  # noqa: B008  # nothing changes it
     """Clips, a pipeline with random weights, an extractor, and the manifest of the latents it belongs to."""
     make_clips(root, **clips)
     codec = tiny_codec()
@@ -55,8 +56,16 @@ def make_workspace(root, **clips):
         transformer=tiny_transformer(),
         codec=codec,
         text_encoder=TextEncoder.from_pretrained(tiny_text(root / "text")),
-        times=Times(),
-        defaults=Settings(height=32, width=32, num_frames=5, fps=8, steps=2, guidance_scale=2.0),
+        times=times,
+        defaults=Settings(
+            height=32,
+            width=32,
+            num_frames=5,
+            fps=8,
+            steps=2,
+            guidance_scale=2.0,
+            guidance_rescale=rescale,
+        ),
     ).save_pretrained(root / INPUTS["pipeline"])
     torch.manual_seed(0)
     folder = root / INPUTS["extractor"]
@@ -193,6 +202,20 @@ def test_the_model_is_asked_for_the_scores_and_the_record_keeps_the_prompts(reco
     assert EvaluationRecord.read(paths.root / "asked").prompts == record.prompts
     ending = "aesthetic score: 6.5, camera motion: pan left."
     assert asked == {f"{prompt}. {ending}" for prompt in record.prompts}
+
+
+def test_the_identity_names_the_sampler_and_the_rescale_that_were_used(record, tmp_path):
+    paths = make_workspace(tmp_path, VPrediction(), 0.7, validation=range(len(SCENES)))
+    evaluate.run(CONFIG, paths)
+    other = EvaluationRecord.read(paths.output("evaluation"))
+    said = [one.protocol["generation"] for one in (record, other)]
+    assert [one["sampler"] for one in said] == ["euler", "ddim, trailing"]
+    assert [one.get("guidance_rescale") for one in said] == [None, 0.7]
+    different = {
+        name for name in record.metrics if other.metrics[name].identity != record.metrics[name].identity
+    }
+    assert {"toy_fvd", "motion_energy", "colour_accuracy", "validation_loss"} <= different
+    assert "reconstruction_psnr" not in different
 
 
 def test_untrained_means_other_weights_in_the_same_architecture(paths):
