@@ -5,7 +5,8 @@ size of the distances themselves. `scipy.linalg.sqrtm` is not used: its result t
 several releases, and the trace of the root is known without the root.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,14 +23,21 @@ def frechet_distance(real: ArrayLike, generated: ArrayLike, *, ddof: int = 1) ->
     is exact for fewer rows than columns. Raises `ValueError` for sets of one row (or no more than `ddof`), of
     different width, or with values that are not finite.
     """
-    first, second = _pair(real, generated)
-    if (fewest := min(len(first), len(second))) <= ddof:
-        raise ValueError(f"{fewest} samples have no covariance with ddof {ddof}; give more of them")
-    shift = first.mean(axis=0) - second.mean(axis=0)
-    left, right = _root(first, ddof), _root(second, ddof)
-    overlap = np.linalg.svd(left @ right.T, compute_uv=False).sum()
-    distance = shift @ shift + np.square(left).sum() + np.square(right).sum() - 2 * overlap
-    return max(float(distance), 0.0)
+    return frechet_from(real, ddof=ddof)(generated)
+
+
+def frechet_from(real: ArrayLike, *, ddof: int = 1) -> Callable[[ArrayLike], float]:
+    """`frechet_distance` from one real set, which is taken apart once for all sets that it is asked about."""
+    first = _gaussian(_checked(real, "real"), ddof)
+
+    def distance(generated: ArrayLike) -> float:
+        second = _gaussian(_checked(generated, "generated"), ddof)
+        _check_widths(len(first.mean), len(second.mean))
+        shift = first.mean - second.mean
+        overlap = np.linalg.svd(first.root @ second.root.T, compute_uv=False).sum()
+        return max(float(shift @ shift + first.spread + second.spread - 2 * overlap), 0.0)
+
+    return distance
 
 
 def kernel_distance(real: ArrayLike, generated: ArrayLike) -> float:
@@ -58,9 +66,13 @@ def even_and_odd(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 def _pair(real: ArrayLike, generated: ArrayLike) -> tuple[Features, Features]:
     first, second = _checked(real, "real"), _checked(generated, "generated")
-    if first.shape[1] != second.shape[1]:
-        raise ValueError(f"features of width {first.shape[1]} and {second.shape[1]} cannot be compared")
+    _check_widths(first.shape[1], second.shape[1])
     return first, second
+
+
+def _check_widths(first: int, second: int) -> None:
+    if first != second:
+        raise ValueError(f"features of width {first} and {second} cannot be compared")
 
 
 def _checked(features: ArrayLike, name: str) -> Features:
@@ -74,14 +86,23 @@ def _checked(features: ArrayLike, name: str) -> Features:
     return array
 
 
-def _root(features: Features, ddof: int) -> Features:
-    """R with R'R = covariance, of at most D rows: centred rows, and their QR factor where there are more."""
-    centred = features - features.mean(axis=0)
-    scaled: Features = centred / np.sqrt(len(features) - ddof)
-    if len(scaled) <= scaled.shape[1]:
-        return scaled
-    triangle: Features = np.linalg.qr(scaled).R
-    return triangle
+class _Gaussian(NamedTuple):
+    """`root`: R with R'R = covariance, of at most D rows; `spread`: the trace of the covariance."""
+
+    mean: Features
+    root: Features
+    spread: float
+
+
+def _gaussian(features: Features, ddof: int) -> _Gaussian:
+    """The root is the centred rows, or their QR factor where there are more rows than columns."""
+    if len(features) <= ddof:
+        raise ValueError(f"{len(features)} samples have no covariance with ddof {ddof}; give more of them")
+    mean = features.mean(axis=0)
+    root: Features = (features - mean) / np.sqrt(len(features) - ddof)
+    if len(root) > root.shape[1]:
+        root = np.linalg.qr(root, mode="r")
+    return _Gaussian(mean, root, float(np.square(root).sum()))
 
 
 def _mean_kernel(first: Features, second: Features, centre: Features, within: bool) -> float:
@@ -94,6 +115,6 @@ def _mean_kernel(first: Features, second: Features, centre: Features, within: bo
         rows = slice(start, start + BLOCK)
         product = first[rows] @ second.T / width
         rest = along_first[rows, None] + along_second + product
-        kernel = 3 * scale * (scale * product + rest**2) + rest**3
+        kernel = rest * rest * (rest + 3 * scale) + 3 * scale**2 * product
         total += float(kernel.sum() - (np.trace(kernel, offset=start) if within else 0.0))
     return total / (len(first) * (len(second) - within))
