@@ -53,5 +53,6 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean: ## remove what runs have made (not the environment, not the tracking database)
-	rm -rf artifacts checkpoints curves data/footage generated reports store
+clean: ## remove what runs have made (not the environment, not the tracking database and the weights it names)
+	rm -rf artifacts checkpoints curves data/footage generated reports
+	test ! -d store || find store -mindepth 1 -maxdepth 1 ! -name weights -exec rm -rf {} +

@@ -234,6 +234,14 @@ def read_bytes(bucket: str, key: str) -> bytes:
     return bytes(found)
 
 
+def download(bucket: str, key: str, path: Path) -> None:
+    """An object as a new local file. Raises `FileNotFoundError`, `ObjectError`."""
+    facts = facts_of(bucket, key)
+    with path.open("wb") as file:
+        if facts.st_size:
+            read_range(bucket, key, facts.etag, (0, facts.st_size), file.write)
+
+
 def upload(path: Path, bucket: str, key: str) -> None:
     """A file as an object, large ones in parts: it is there as a whole, or not at all. Raises `ObjectError`."""
     with said_in_words("writing", bucket, key), path.open("rb") as stream:

@@ -86,6 +86,7 @@ class RuntimeConfig(Section):
     store: str = "store"  # where tables and latents lie: a folder, or s3://bucket/prefix
     cache: str = "store/cache"  # local folder for what was fetched from s3://
     cache_gb: PositiveFloat = 20  # that it may hold
+    registered_file_mb: NonNegativeFloat = 64  # larger files of a model are registered by address and sha256
     stage_hours: PositiveFloat = 24  # time limit of a stage in the flows
     min_free_gb: PositiveFloat = 3  # disk a run needs before it starts
     hang_minutes: PositiveFloat = 10  # a training process in which no step ends for so long is ended

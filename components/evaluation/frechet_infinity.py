@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from components.evaluation.frechet import frechet_distance
+from components.evaluation.frechet import frechet_from
 
 SIZES = 15
 SMALLEST_SHARE = 4  # sizes run from N / 4 to N
@@ -40,9 +40,8 @@ def frechet_infinity(
         )
     generator = np.random.default_rng(seed)
     counts = np.linspace(len(rows) // SMALLEST_SHARE, len(rows), sizes).astype(int)
-    distances = [
-        frechet_distance(real, rows[generator.permutation(len(rows))[:count]], ddof=ddof) for count in counts
-    ]
+    distance = frechet_from(real, ddof=ddof)
+    distances = [distance(rows[generator.permutation(len(rows))[:count]]) for count in counts]
     slope, value = np.polyfit(1 / counts, distances, 1)
     residual = np.array(distances) - (value + slope / counts)
     return Extrapolation(float(value), float(slope), float(np.sqrt(np.mean(residual**2))))

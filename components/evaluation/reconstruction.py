@@ -10,15 +10,19 @@ K1, K2 = 0.01, 0.03
 
 
 def psnr(reference: ArrayLike, other: ArrayLike, *, data_range: float) -> float:
-    """Peak signal-to-noise ratio in dB: mean over frames, each at most 100 dB."""
-    first, second = _pair(reference, other)
+    """Peak signal-to-noise ratio in dB: mean over frames, each at most 100 dB.
+
+    Clips are (T, H, W, C) of any number type; `data_range` is the greatest difference that is possible, 255 for uint8.
+    Raises `ValueError` for clips of different shapes, without pixels or with values that are not finite.
+    """
+    first, second = _pair(reference, other, data_range)
     errors = np.square(first - second).mean(axis=(1, 2, 3))
     return float(np.mean([_decibel(error, data_range) for error in errors]))
 
 
 def pooled_psnr(reference: ArrayLike, other: ArrayLike, *, data_range: float) -> float:
-    """PSNR in dB of the error pooled over all frames, at most 100 dB."""
-    first, second = _pair(reference, other)
+    """PSNR in dB of the error pooled over all frames, at most 100 dB. Raises `ValueError` as `psnr` does."""
+    first, second = _pair(reference, other, data_range)
     return _decibel(float(np.square(first - second).mean()), data_range)
 
 
@@ -26,9 +30,9 @@ def ssim(reference: ArrayLike, other: ArrayLike, *, data_range: float) -> float:
     """Structural similarity: mean over pixels, channels and frames.
 
     Gaussian weights (sigma 1.5, 11x11), population covariance, only windows that lie inside the frame; per
-    channel. Raises `ValueError` for frames smaller than the window.
+    channel. Raises `ValueError` as `psnr` does, and for frames smaller than the window.
     """
-    first, second = _pair(reference, other)
+    first, second = _pair(reference, other, data_range)
     side = 2 * SSIM_RADIUS + 1
     if min(first.shape[1:3]) < side:
         raise ValueError(f"SSIM needs frames of at least {side}x{side} pixels, not {first.shape[1:3]}")
@@ -48,12 +52,18 @@ def _decibel(error: float, data_range: float) -> float:
     return min(PSNR_CAP, float(10 * np.log10(data_range**2 / error)))
 
 
-def _pair(reference: ArrayLike, other: ArrayLike) -> tuple[Clip, Clip]:
+def _pair(reference: ArrayLike, other: ArrayLike, data_range: float) -> tuple[Clip, Clip]:
     first, second = np.asarray(reference, dtype=np.float64), np.asarray(other, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 4:
         raise ValueError(
             f"two clips (T, H, W, C) of one shape are needed, not {first.shape} and {second.shape}"
         )
+    if not first.size:
+        raise ValueError(f"clips of {first.shape} hold no pixels")
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise ValueError("clips have pixels that are not finite")
+    if not (np.isfinite(data_range) and data_range > 0):
+        raise ValueError(f"data_range is a positive number, 255 for uint8 and 1 for [0, 1], not {data_range}")
     return first, second
 
 

@@ -4,9 +4,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from components.errors import UserError
+from components.params import Params
 from components.registry.history import shared_history
 from components.registry.register import EVALUATION_TAG, FILES
 from components.registry.versions import CHAMPION, TEXT_TO_VIDEO, with_alias, with_digest
+from components.registry.weights import unpack
 from components.tracking_writer import connect, has_store
 
 CACHE = Path("store") / "registry"
@@ -14,7 +16,10 @@ INSIDE = f"{FILES}/artifacts/pipeline"  # where the MLflow model keeps the pipel
 
 
 def fetch_pipeline(root: Path, alias: str) -> Path:
-    """Pipeline folder of the version with that alias, kept by digest. Raises `UserError` if there is none."""
+    """Pipeline folder of the version with that alias, kept by digest. Raises `UserError` if there is none.
+
+    And for one whose large files are missing from the store that it was registered with, or were changed there.
+    """
     version = with_alias(root, TEXT_TO_VIDEO, alias)
     if version is None:
         raise UserError(f"no version of {TEXT_TO_VIDEO} is {alias}; `reelforge run` trains and registers one")
@@ -22,7 +27,9 @@ def fetch_pipeline(root: Path, alias: str) -> Path:
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder.parent) as partial:  # so that a download that stops leaves nothing
-            Path(connect(root).download_artifacts(version.run_id, INSIDE, partial)).replace(folder)
+            packed = Path(connect(root).download_artifacts(version.run_id, INSIDE, partial))
+            runtime = Params.load(root / "params.yaml").runtime
+            unpack(packed, Path(partial) / "whole", root, runtime).replace(folder)
     return folder
 
 

@@ -18,7 +18,7 @@ from mlflow.models import Model, infer_signature
 
 import models
 from components.artifacts import read_json, sha256_of, sha256_of_json, write_json
-from components.params import Params
+from components.params import Params, RuntimeConfig
 from components.provenance import git_revision, locked_digest
 from components.registry.lineage import LINEAGE_FILE, build_lineage
 from components.registry.lock import registry_lock
@@ -30,6 +30,8 @@ from components.registry.versions import (
     Version,
     with_digest,
 )
+from components.registry.weights import pack
+from components.storage import SCHEME
 from components.tracking import PARENT_TAG
 from components.tracking_writer import connect, experiment_id
 from models.generation.layout import read_settings
@@ -45,6 +47,7 @@ MODEL_CODE = Path(__file__).with_name("pyfunc_model.py")
 FILES = "model"  # where a version's files lie in its run
 # what a serving environment needs beside `models/`, which is logged as code
 REQUIREMENTS = ("mlflow", "torch", "diffusers", "transformers", "safetensors", "einops", "numpy", "av")
+FROM_S3 = "boto3"  # too, where the store is s3://
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,10 @@ def register_candidate(root: Path, params: Params, parent_run: str | None = None
     """Register autoencoder and text-to-video model; registered name -> version. The same weights twice: one version."""
     with registry_lock(root):
         autoencoder = _candidate(root, AUTOENCODER, Path(params.candidate.autoencoder), params)
-        first = _find(root, autoencoder) or _register_autoencoder(root, autoencoder, parent_run)
+        first = _find(root, autoencoder) or _register_autoencoder(root, autoencoder, params, parent_run)
         pipeline = _candidate(root, TEXT_TO_VIDEO, PIPELINE, params)
         pipeline.tags["parent.autoencoder"] = f"{AUTOENCODER} v{first.number}"
-        second = _find(root, pipeline) or _register_pipeline(root, pipeline, parent_run)
+        second = _find(root, pipeline) or _register_pipeline(root, pipeline, params, parent_run)
         _attach_evaluation(root, second)
         for version in (first, second):
             connect(root).set_registered_model_alias(version.name, CANDIDATE, str(version.number))
@@ -103,17 +106,20 @@ def _registration_run(root: Path, candidate: Candidate, parent_run: str | None) 
         client.set_terminated(run.info.run_id, status)
 
 
-def _register_autoencoder(root: Path, candidate: Candidate, parent_run: str | None) -> Version:
-    with _registration_run(root, candidate, parent_run) as run_id:
-        connect(root).log_artifacts(run_id, str(candidate.folder), FILES)
+def _register_autoencoder(
+    root: Path, candidate: Candidate, params: Params, parent_run: str | None
+) -> Version:
+    with _registration_run(root, candidate, parent_run) as run_id, TemporaryDirectory() as temporary:
+        pack(candidate.folder, Path(temporary), root, params.runtime)
+        connect(root).log_artifacts(run_id, temporary, FILES)
         return _create_version(root, candidate, run_id)
 
 
-def _register_pipeline(root: Path, candidate: Candidate, parent_run: str | None) -> Version:
+def _register_pipeline(root: Path, candidate: Candidate, params: Params, parent_run: str | None) -> Version:
     with _registration_run(root, candidate, parent_run) as run_id, TemporaryDirectory() as temporary:
         lineage, folder = Path(temporary) / LINEAGE_FILE, Path(temporary) / FILES
         write_json(lineage, build_lineage(root))
-        save_pyfunc(candidate.folder, folder)
+        save_pyfunc(candidate.folder, folder, root, params.runtime)
         client = connect(root)
         client.log_artifact(run_id, str(lineage))
         client.log_artifacts(run_id, str(folder), FILES)
@@ -134,15 +140,22 @@ def _create_version(root: Path, candidate: Candidate, run_id: str) -> Version:
     return Version(candidate.name, int(created.version), run_id, dict(candidate.tags), ())
 
 
-def save_pyfunc(pipeline: Path, folder: Path) -> None:
-    """Write the pipeline as an MLflow model that needs nothing of this repository: its code goes with it."""
-    mlflow.pyfunc.save_model(
-        str(folder),
-        python_model=str(MODEL_CODE),
-        artifacts={"pipeline": str(pipeline)},
-        code_paths=[str(Path(models.__file__).parent)],
-        pip_requirements=list(REQUIREMENTS),
-    )
+def save_pyfunc(pipeline: Path, folder: Path, root: Path, runtime: RuntimeConfig) -> None:
+    """Write the pipeline as an MLflow model that needs nothing of this repository: its code goes with it.
+
+    Its large files stay in the store, which whoever loads it must be able to read.
+    """
+    with TemporaryDirectory() as temporary:
+        packed = Path(temporary) / "pipeline"
+        pack(pipeline, packed, root, runtime)
+        mlflow.pyfunc.save_model(
+            str(folder),
+            python_model=str(MODEL_CODE),
+            artifacts={"pipeline": str(packed)},
+            code_paths=[str(Path(models.__file__).parent)],
+            pip_requirements=[*REQUIREMENTS, *([FROM_S3] if runtime.store.startswith(SCHEME) else [])],
+            model_config={"weights": ""},  # where they have been moved to, in `load_model`
+        )
     _, defaults = read_settings(pipeline)
     described = Model.load(str(folder))
     described.signature.params = infer_signature(params=asdict(defaults)).params

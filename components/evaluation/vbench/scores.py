@@ -45,12 +45,14 @@ DIMENSIONS: Mapping[str, Dimension] = {
     "overall_consistency": Dimension("semantic", high=0.364),
 }
 QUALITY_SHARE, SEMANTIC_SHARE = 4.0, 1.0
+HIGHEST = 2.0  # of a raw score; what lies above was given in per cent
 
 
 def aggregate(raw_scores: Mapping[str, float]) -> dict[str, float]:
     """`quality`, `semantic` and `total`, each in about 0..1, from the raw scores of all sixteen dimensions.
 
-    Raises `ValueError` naming dimensions that are missing, unknown or not finite.
+    Names are VBench's, as its files write them (`subject_consistency`) or as its tables do ("subject consistency").
+    Raises `ValueError` naming dimensions that are missing, unknown, given twice, not finite, or given in per cent.
     """
     quality, semantic = (group_score(raw_scores, group) for group in ("quality", "semantic"))
     return {"quality": quality, "semantic": semantic, "total": total_score(quality, semantic)}
@@ -61,13 +63,20 @@ def group_score(raw_scores: Mapping[str, float], group: Group) -> float:
 
     Raises `ValueError` as `aggregate` does, for this group's dimensions.
     """
-    _refuse("are no VBench dimensions", raw_scores.keys() - DIMENSIONS.keys())
+    raw_scores = _by_identifier(raw_scores)
+    _refuse(
+        f"are no VBench dimensions; it has {', '.join(DIMENSIONS)}", raw_scores.keys() - DIMENSIONS.keys()
+    )
     members = {name: dimension for name, dimension in DIMENSIONS.items() if dimension.group == group}
     _refuse(
         f"are missing, and {group} is not a score without them; evaluate them, or report dimensions one by one",
         members.keys() - raw_scores.keys(),
     )
     _refuse("have no finite score", [name for name in members if not math.isfinite(raw_scores[name])])
+    _refuse(
+        "are above 2; raw scores are fractions of about 0..1, not per cent",
+        [name for name in members if raw_scores[name] > HIGHEST],
+    )
     total = sum(
         dimension.weight * dimension.normalised(raw_scores[name]) for name, dimension in members.items()
     )
@@ -77,6 +86,17 @@ def group_score(raw_scores: Mapping[str, float], group: Group) -> float:
 def total_score(quality: float, semantic: float) -> float:
     """VBench's Total: four parts Quality, one part Semantic."""
     return (QUALITY_SHARE * quality + SEMANTIC_SHARE * semantic) / (QUALITY_SHARE + SEMANTIC_SHARE)
+
+
+def _by_identifier(raw_scores: Mapping[str, float]) -> dict[str, float]:
+    """The same scores under the names of `DIMENSIONS`; None, as of a dimension that was not run, is no number."""
+    named: dict[str, float] = {}
+    for told, score in raw_scores.items():
+        name = "_".join(told.lower().replace("-", " ").replace("_", " ").split())
+        if name in named:
+            _refuse("is given twice", [name])
+        named[name] = math.nan if score is None else float(score)
+    return named
 
 
 def _refuse(said: str, names: Iterable[str]) -> None:

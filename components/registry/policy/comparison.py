@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from components.evaluation.frechet import frechet_distance, kernel_distance
+from components.evaluation.frechet import frechet_from, kernel_distance
 from components.evaluation.record import Distance, Metric
 from components.evaluation.vbench.scores import aggregate
 from components.registry.config import GateConfig
@@ -81,7 +81,7 @@ def measure(distance: Distance, reference: Array) -> Measure:
     """The distance of features from the reference's."""
     if distance.kind == "kernel":
         return partial(kernel_distance, reference)
-    return partial(frechet_distance, reference, ddof=distance.ddof)
+    return frechet_from(reference, ddof=distance.ddof)
 
 
 def _gain(mine: Metric, other: Metric, policy: GateConfig) -> MeanDifference:

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from components.evaluation.motion import motion_energy, temporal_flickering
 from components.evaluation.reconstruction import PSNR_CAP, pooled_psnr, psnr, ssim
@@ -57,6 +58,62 @@ def test_ssim_is_the_weighted_definition_window_by_window():
         [ssim_by_definition(first[t, ..., c], second[t, ..., c], 255) for t in range(2) for c in range(2)]
     )
     assert ssim(first, second, data_range=255) == pytest.approx(expected, rel=1e-9)
+
+
+def ssim_by_filters(first, second, data_range):
+    """As scikit-image has it: a Gaussian filter cut off at 3.5 sigma, and the border of 5 pixels left out."""
+
+    def blurred(image):
+        return ndimage.gaussian_filter(image, 1.5, truncate=3.5)
+
+    mean_x, mean_y = blurred(first), blurred(second)
+    variance_x, variance_y = blurred(first**2) - mean_x**2, blurred(second**2) - mean_y**2
+    covariance = blurred(first * second) - mean_x * mean_y
+    one, two = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    top = (2 * mean_x * mean_y + one) * (2 * covariance + two)
+    scores = top / ((mean_x**2 + mean_y**2 + one) * (variance_x + variance_y + two))
+    return scores[5:-5, 5:-5].mean()
+
+
+@pytest.mark.parametrize(
+    ("scale", "shift", "kind", "data_range"),
+    [
+        (1, 0, np.uint8, 255),
+        (1 / 255, 0, np.float64, 1.0),
+        (1 / 255, 0, np.float32, 1.0),
+        (1 / 127.5, -1, np.float64, 2.0),
+    ],
+)
+def test_both_agree_with_filters_for_every_kind_of_pixel(scale, shift, kind, data_range):
+    noisy = np.clip(clip(1).astype(int) + np.random.default_rng(2).integers(-40, 40, clip(1).shape), 0, 255)
+    first, second = ((video * scale + shift).astype(kind) for video in (clip(1), noisy))
+    exact = [video.astype(np.float64) for video in (first, second)]
+    expected = [
+        ssim_by_filters(exact[0][t, ..., c], exact[1][t, ..., c], data_range)
+        for t in range(3)
+        for c in range(3)
+    ]
+    errors = np.square(exact[0] - exact[1]).mean(axis=(1, 2, 3))
+    for view in (first, np.asfortranarray(first)):
+        assert ssim(view, second, data_range=data_range) == pytest.approx(np.mean(expected), rel=1e-9)
+        found = psnr(view, second, data_range=data_range)
+        assert found == pytest.approx(np.mean(10 * np.log10(data_range**2 / errors)), rel=1e-12)
+
+
+@pytest.mark.parametrize("metric", [psnr, pooled_psnr, ssim])
+@pytest.mark.parametrize(
+    ("changed", "data_range", "words"),
+    [
+        (np.full((3, 20, 24, 3), np.nan), 1.0, "not finite"),
+        (clip(), 0.0, "data_range is a positive number"),
+        (clip(), float("nan"), "data_range is a positive number"),
+    ],
+)
+def test_a_clip_without_a_score_is_an_error_and_not_the_best_score(metric, changed, data_range, words):
+    with pytest.raises(ValueError, match=words):
+        metric(changed, changed, data_range=data_range)
+    with pytest.raises(ValueError, match="hold no pixels"):
+        metric(clip()[:0], clip()[:0], data_range=255)
 
 
 def test_more_noise_scores_lower_on_both():
