@@ -45,7 +45,11 @@ def up(
 
     check_workspace(ROOT)
     started = time.monotonic()
-    profile = stack.up(ROOT, _said, free_ports=free_ports)
+
+    def said(line: str) -> None:
+        _said(f"{time.monotonic() - started:4.0f} s  {line}")
+
+    profile = stack.up(ROOT, said, free_ports=free_ports)
     _said(f"\nhealthy after {time.monotonic() - started:.0f} s; profile.yaml points this workspace at them")
     _said(f"MLflow   {profile.mlflow_uri}\nPrefect  {profile.prefect_api.removesuffix('/api')}")
     _said(f"S3       {profile.s3_endpoint}   buckets {', '.join(profile.buckets.names)}")
