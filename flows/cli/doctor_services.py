@@ -14,7 +14,7 @@ from components.profile import Profile
 from components.runtime import profile_overrides, profile_path, use_profile
 
 TIMEOUT_SECONDS = 5.0
-RESTART = "`reelforge services up` starts them"
+RESTART = "`reelforge services up`{place} starts them"
 FORWARD = "run the two `kubectl port-forward` commands that `reelforge infra profile` prints"
 Check = Callable[[], str]
 
@@ -32,12 +32,15 @@ def service_checks(root: Path) -> dict[str, Check]:
     checks: dict[str, Check] = {"profile": partial(_profile, path, profile, settings)}
     use_profile(root)
     local = profile.made_by == "reelforge services"
-    mend = RESTART if local else FORWARD
+    place = f" in {profile.workspace}" if profile.workspace else ""
+    mend = RESTART.format(place=place) if local else FORWARD
     if not local:
         checks["AWS"] = partial(_account, profile)
     checks["MLflow"] = partial(_mlflow, profile, settings, mend)
     checks["Prefect"] = partial(_prefect, profile, settings, mend)
-    checks["databases"] = partial(_local_databases, root) if local else partial(_databases, profile)
+    checks["databases"] = (
+        partial(_local_databases, profile.workspace or root, mend) if local else partial(_databases, profile)
+    )
     checks["buckets"] = partial(_buckets, profile, mend if local else "`reelforge infra up` makes them")
     if profile.cluster and profile.cluster.gpu_instance_type:
         checks["GPU quota"] = partial(_quota, profile)
@@ -91,12 +94,15 @@ def _prefect(profile: Profile, settings: dict[str, str], mend: str) -> str:
     return _compare("prefect", json.loads(there), profile.prefect_api)
 
 
-def _local_databases(root: Path) -> str:
+def _local_databases(root: Path, mend: str) -> str:
     from flows.services import postgres, state
 
-    current = state.load(root)
+    try:
+        current = state.load(root)
+    except PermissionError:
+        return f"not checked: their passwords belong to whoever runs the services of {root}"
     if not postgres.daemon(current).healthy():
-        raise UserError(f"PostgreSQL at port {current.ports.postgres} does not answer: {RESTART}")
+        raise UserError(f"PostgreSQL at port {current.ports.postgres} does not answer: {mend}")
     sizes = postgres.database_sizes(current)
     if missing := set(postgres.DATABASES) - set(sizes):
         raise UserError(f"PostgreSQL has no database {', '.join(sorted(missing))}: `reelforge services up`")

@@ -53,7 +53,10 @@ def up(
     _said(f"\nhealthy after {time.monotonic() - started:.0f} s; profile.yaml points this workspace at them")
     _said(f"MLflow   {profile.mlflow_uri}\nPrefect  {profile.prefect_api.removesuffix('/api')}")
     _said(f"S3       {profile.s3_endpoint}   buckets {', '.join(profile.buckets.names)}")
-    _said("DVC      remote `reelforge`: dvc push, dvc pull\n\nreelforge services status | down")
+    _said(
+        "DVC      remote `reelforge`: dvc push; in another clone `reelforge services join`, `reelforge pull`"
+    )
+    _said("\nreelforge services status | down")
 
 
 @app.command()
@@ -78,6 +81,33 @@ def services_status() -> None:
     if not all(each.healthy for each in findings):
         _said("`reelforge services up` starts what is missing; logs are in .services/logs")
         raise typer.Exit(1)
+
+
+@app.command()
+def join(
+    workspace: Annotated[Path, typer.Argument(help="The clone on this machine whose services run.")],
+    credentials: Annotated[
+        Path | None, typer.Option(help="A copy of their S3 keys, where you may not read the clone's own.")
+    ] = None,
+) -> None:
+    """Use the services of another clone: the same experiments, models and flow runs, and DVC's data to pull.
+
+    Example: reelforge services join ../reelforge && reelforge pull
+    """
+    from flows.services.sharing import join as join_services
+
+    check_workspace(ROOT)
+    profile = join_services(ROOT, workspace, credentials=credentials)
+    _said(f"profile.yaml points this workspace at the services of {profile.workspace}")
+    _said("DVC      remote `reelforge`: `reelforge pull` fetches what the committed dvc.lock names")
+
+
+@app.command()
+def leave() -> None:
+    """Part from the services of another clone; this workspace goes by its own files again."""
+    from flows.services.sharing import leave as leave_services
+
+    _said(f"left the services of {leave_services(ROOT)}")
 
 
 @app.command()

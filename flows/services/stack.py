@@ -18,15 +18,14 @@ from filelock import FileLock, Timeout
 
 from components.errors import UserError
 from components.profile import Databases, Profile
-from components.runtime import profile_path
 from flows.services import postgres, seaweedfs, servers, state
 from flows.services.daemon import Daemon
 from flows.services.profile_file import settle, withdraw
+from flows.services.sharing import MADE_BY, check_not_deployed, check_own, home_of
 from flows.services.startup import Said, Step, bring_up, stop_all
 from flows.services.state import LOOPBACK, Passwords, State
 
 HEALTHY_SECONDS = 180.0  # for each, on a machine that is busy; 15 s is usual
-MADE_BY = "reelforge services"
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,8 @@ def up(root: Path, said: Said, *, free_ports: bool = False) -> Profile:
     """Start what does not run, wait until all of it answers, write the profile. Raises `UserError`."""
     if sys.platform not in {"linux", "darwin"}:
         raise UserError(f"services run on Linux and macOS, this is {sys.platform}")
-    _check_profile(root)
+    check_not_deployed(root)
+    check_own(root)
     _check_packages()
     with _alone(root):
         current = state.load_or_make(root, free_ports=free_ports)
@@ -115,6 +115,7 @@ def _daemons(current: State) -> list[Daemon]:
 
 def down(root: Path, said: Said) -> None:
     """Stop everything, and take away the profile that points at it. The data stay."""
+    check_own(root)
     current = state.load(root)
     with _alone(root):
         stores, above = _daemons(current)[:2], _daemons(current)[2:]
@@ -126,6 +127,7 @@ def down(root: Path, said: Said) -> None:
 
 def rotate(root: Path, said: Said) -> None:
     """New passwords and a new key for everything; all of it starts again. Raises `UserError` where it does not run."""
+    check_own(root)
     current = state.load(root)
     if not all(finding.healthy for finding in status(root)):
         raise UserError("passwords are changed while the services run: `reelforge services up` first")
@@ -141,7 +143,7 @@ def rotate(root: Path, said: Said) -> None:
 def status(root: Path) -> list[Finding]:
     """Raises `UserError` where services were never started."""
     findings = []
-    for daemon in _daemons(state.load(root)):
+    for daemon in _daemons(state.load(home_of(root))):
         process = daemon.process()
         healthy = process is not None and _answers(daemon)
         findings.append(
@@ -158,6 +160,7 @@ def _answers(daemon: Daemon) -> bool:
 
 def delete(root: Path, said: Said) -> None:
     """Stop everything and delete databases, objects, passwords and logs."""
+    check_own(root)
     current = state.load(root)
     down(root, said)
     for folder in (postgres.home(current), current.folder):
@@ -184,15 +187,6 @@ def _profile(root: Path, current: State) -> Profile:
         buckets=seaweedfs.BUCKETS,
         databases=Databases(mlflow=f"{database}/mlflow", prefect=f"{database}/prefect"),
     )
-
-
-def _check_profile(root: Path) -> None:
-    path = profile_path(root)
-    if path and path.is_file() and Profile.load(path).made_by != MADE_BY:
-        raise UserError(
-            f"{path} points at a deployed platform; move it away (`mv {path} deployed.yaml`) before services of this"
-            " machine take its place: REELFORGE_PROFILE=deployed.yaml goes back to it"
-        )
 
 
 def _check_packages() -> None:
