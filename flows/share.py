@@ -16,6 +16,11 @@ from flows.dvc import dvc_command
 # what a run changes and git keeps; DVC keeps the rest, but for `runtime.store`
 RECORDS = ("dvc.lock", "params.yaml", "reports", "baseline", "data_baseline", "registry", "pipelines")
 
+REMOTES = (
+    "`reelforge services up` makes one, `reelforge services join CLONE` takes that of a clone on this machine,"
+    " `reelforge infra profile` the platform's, `dvc remote add --default NAME URL` any other"
+)
+
 
 def how_to_share(root: Path, params: Params) -> list[str]:
     """Sentences for the end of a run; none without a DVC remote, or where everything is committed."""
@@ -34,6 +39,16 @@ def how_to_share(root: Path, params: Params) -> list[str]:
     return lines
 
 
+def how_it_is_shared(root: Path) -> str:
+    """What a team would get of this workspace, in a sentence."""
+    if not _has_remote(root):
+        return f"no DVC remote, so runs stay on this machine ({REMOTES})"
+    if not (root / "dvc.lock").is_file():
+        return "DVC remote set, nothing was run"
+    committed = "dvc.lock" not in _uncommitted(root)
+    return f"DVC remote set, dvc.lock is {'' if committed else 'not '}committed as it is"
+
+
 def pull(root: Path) -> int:
     """Fetch what the stages of `dvc.lock` have written, as it was when that file was committed; how many stages.
 
@@ -41,10 +56,7 @@ def pull(root: Path) -> int:
     Raises `UserError` where there is no remote, no record, or not all of it in the remote.
     """
     if not _has_remote(root):
-        raise UserError(
-            "DVC has no remote here: `reelforge services join CLONE` takes the one of a clone on this machine,"
-            " `reelforge infra profile` the platform's, `dvc remote add --default NAME URL` any other"
-        )
+        raise UserError(f"DVC has no remote here: {REMOTES}")
     stages = [STAGES[name].address for name in locked_stages(root) if name in STAGES]
     if not stages:
         raise UserError(

@@ -133,13 +133,19 @@ def rotate() -> None:
 
 @app.command()
 def delete(
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for the name.")] = False,
 ) -> None:
-    """Stop them and delete all their data: experiments, registered models, flow runs, objects."""
-    from flows.services import stack
+    """Stop them and delete all their data: experiments, registered models, flow runs, objects. Asks for the name."""
+    from flows.services import sharing, stack, state
 
+    sharing.check_own(ROOT)
+    folder = state.load(ROOT).folder.parent
     if not yes:
-        typer.confirm("Delete all experiments, registered models and objects of these services?", abort=True)
+        _said(
+            f"All experiments, registered models, flow runs and objects of the services of {folder} go for good."
+        )
+        if typer.prompt(f"Type {folder.name} to delete them") != folder.name:
+            raise UserError("that is another name: nothing was deleted")
     stack.delete(ROOT, _said)
 
 
