@@ -48,7 +48,7 @@ def join(root: Path, other: Path, *, credentials: Path | None = None) -> Profile
     Raises `UserError` where it has services of its own, they have not been started, or their keys cannot be read.
     """
     check_not_deployed(root)
-    other = home_of(other)
+    other = _that_owns(other.resolve())
     if other == root.resolve():
         raise UserError(f"{other} is this clone: name the one whose services it shall use")
     current = _in_force(root)
@@ -67,6 +67,13 @@ def join(root: Path, other: Path, *, credentials: Path | None = None) -> Profile
     keys = (credentials or other / profile.credentials_file).absolute()
     _check_readable(keys, owner_of=path)
     return settle(root, profile.model_copy(update={"credentials_file": keys, "workspace": other}))
+
+
+def _that_owns(workspace: Path) -> Path:
+    """Whose services its profile file names, whatever profile the environment puts in force here."""
+    path = workspace / FILE
+    named = Profile.load(path).workspace if path.is_file() else None
+    return named or workspace
 
 
 def leave(root: Path) -> Path:

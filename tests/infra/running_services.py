@@ -121,19 +121,23 @@ def champions(folder: Path) -> list[str]:
     return [name for (name,) in rows(folder, "mlflow", query)]
 
 
-def keys(folder: Path, bucket: str) -> list[str]:
-    """Names of the objects in a bucket of the services."""
+def store(folder: Path) -> Any:
+    """A client of the services' object store."""
     import boto3
 
     words = passwords(folder)
-    client = boto3.session.Session().client(
+    return boto3.session.Session().client(
         "s3",
         endpoint_url=f"http://127.0.0.1:{ports(folder)['s3']}",
         aws_access_key_id=words["s3_key"],
         aws_secret_access_key=words["s3_secret"],
         region_name="us-east-1",
     )
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+
+
+def keys(folder: Path, bucket: str) -> list[str]:
+    """Names of the objects in a bucket of the services."""
+    pages = store(folder).get_paginator("list_objects_v2").paginate(Bucket=bucket)
     return [each["Key"] for page in pages for each in page.get("Contents", [])]
 
 

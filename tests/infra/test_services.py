@@ -1,6 +1,7 @@
-"""Services of one machine: they come up, flows and a team work on them, they stop and leave nothing but data.
+"""Services of one machine: they come up, tell what is wrong with them, stop and leave nothing but data.
 
-The tests of this file follow one another on the same services. The whole pipeline: test_services_pipeline.py.
+The tests of this file follow one another on the same services. What works on them: test_services_team.py, and the
+whole pipeline in test_services_pipeline.py.
 """
 
 import json
@@ -12,22 +13,21 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
 
+from components.errors import UserError
 from components.registry.promote import promote_by_verdict
 from components.registry.register import register_candidate
-from flows.edit_params import set_values
+from flows.cli.doctor_services import service_checks
 from tests.components.registry.release_files import make_release
 from tests.infra.running_services import (
-    PrefectApi,
     champions,
-    contents,
-    first_words,
     git,
     is_free,
     keys,
@@ -36,24 +36,18 @@ from tests.infra.running_services import (
     pids,
     ports,
     processes_of,
-    rows,
-    wait_until_ended,
+    store,
     with_services,
-    worker,
 )
-from tests.workspace import call, environment, reelforge
+from tests.workspace import environment, reelforge
 
 pytestmark = marks
-SHARED_STORE = "s3://reelforge-dvc/store"
-DATA_STAGES = {"footage", "ingest", "split", "score", "filter", "caption", "dedup", "validate"}
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory) -> Iterator[Path]:
-    """Fewer and shorter videos than elsewhere: what is looked at is where things end up."""
-    folder = tmp_path_factory.mktemp("services") / "clone"
-    with with_services(folder, **{"footage.files": 5, "runtime.store": SHARED_STORE}) as made:
-        yield made
+    with with_services(tmp_path_factory.mktemp("services") / "clone") as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -130,118 +124,6 @@ def test_a_second_start_starts_nothing(running):
 
 
 @pytest.fixture(scope="module")
-def api(running) -> Iterator[PrefectApi]:
-    with worker(running) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def ran(running, api) -> str:
-    """Id of a run of the nightly deployment, asked for by the API."""
-    run = api.start("data-refresh/nightly-data")
-    api.wait_for(run, "COMPLETED", 900)
-    return run
-
-
-def test_a_deployments_run_is_in_prefects_database(running, ran):
-    query = "SELECT f.name, r.state_type FROM flow_run r JOIN flow f ON f.id = r.flow_id WHERE r.id = %s"
-    ((flow, state_type),) = rows(running, "prefect", query, ran)
-    assert (flow, str(state_type)) == ("data-refresh", "COMPLETED")
-    done = rows(running, "prefect", "SELECT name FROM task_run WHERE state_type = 'COMPLETED'")
-    assert {name for (name,) in done} >= DATA_STAGES
-
-
-def test_its_stages_are_in_mlflows_database(running, ran):
-    finished = {
-        name for (name,) in rows(running, "mlflow", "SELECT name FROM runs WHERE status = 'FINISHED'")
-    }
-    assert finished >= DATA_STAGES
-    assert not (running / "mlflow.db").exists()
-
-
-def test_its_log_says_how_the_team_gets_what_it_made(running, ran, api):
-    deadline = time.monotonic() + 30  # logs are sent in batches
-    while "reelforge pull" not in (log := api.log(ran)) and time.monotonic() < deadline:
-        time.sleep(1)
-    assert "git add dvc.lock reports" in log
-    assert "reelforge pull" in log
-
-
-@pytest.fixture(scope="module")
-def second_clone(running, ran) -> Path:
-    """Of a team member on the same machine, after what the run's log says was done."""
-    pushed = call(running, "dvc", "push")
-    assert pushed.returncode == 0, pushed.stderr
-    git(running, "add", "dvc.lock", "reports")
-    git(running, "commit", "-q", "-m", "a run")
-    clone = running.parent / "second"
-    git(running, "clone", "-q", str(running), str(clone))
-    return clone
-
-
-def test_a_second_clone_gets_the_same_files_from_the_remote(running, second_clone, profile):
-    alone = reelforge(second_clone, "pull")
-    assert alone.returncode == 2
-    assert "reelforge services join" in alone.stderr
-    assert reelforge(second_clone, "services", "join", str(running)).returncode == 0
-    pulled = reelforge(second_clone, "pull")
-    assert pulled.returncode == 0, pulled.stdout + pulled.stderr
-    for folder in ("artifacts", "data/footage"):
-        assert contents(second_clone / folder) == contents(running / folder)
-    assert any(key.startswith("files/md5/") for key in keys(running, profile["buckets"]["dvc"]))
-    said = reelforge(second_clone, "status").stdout
-    assert all(re.search(rf"^{name} +up to date", said, re.MULTILINE) for name in DATA_STAGES), said
-    assert git(second_clone, "status", "--porcelain") == ""
-
-
-def test_it_goes_on_from_the_tables_of_the_shared_store(second_clone):
-    again = reelforge(second_clone, "stage", "validate", "--force")
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert not (second_clone / "store/clips.lance").exists()
-
-
-def test_what_nobody_pushed_is_an_error_and_not_silence(running, second_clone):
-    lock = yaml.safe_load((second_clone / "dvc.lock").read_text())
-    lock["stages"]["filter"]["outs"][0]["md5"] = "0" * 32
-    (second_clone / "dvc.lock").write_text(yaml.safe_dump(lock))
-    pulled = reelforge(second_clone, "pull")
-    git(second_clone, "checkout", "-q", "dvc.lock")
-    assert pulled.returncode == 2
-    assert "has to push" in " ".join(pulled.stderr.split())
-
-
-def test_a_clone_that_joined_does_not_stop_what_others_use(running, second_clone):
-    assert reelforge(second_clone, "services", "status").returncode == 0
-    for command in ("down", "up", "rotate", "delete"):
-        refused = reelforge(second_clone, "services", command)
-        assert refused.returncode == 2
-        assert f"belong to {running}" in " ".join(refused.stderr.split())
-    assert reelforge(second_clone, "services", "leave").returncode == 0
-    assert not (second_clone / "profile.yaml").exists()
-    assert reelforge(running, "services", "status").returncode == 0
-
-
-def test_a_cancelled_run_ends_its_stage_which_goes_on_from_its_checkpoint(running, ran, api):
-    """Cancelled through the API, as a button of Prefect's page does."""
-    changes = {"autoencoder.image.steps": 100_000, "autoencoder.image.checkpoint_steps": 5}
-    set_values(running / "params.yaml", changes)
-    checkpoints = running / "checkpoints/autoencoder@image"
-    run = api.start("reelforge/weekly-training")
-    deadline = time.monotonic() + 600
-    while not list(checkpoints.glob("step-*")):
-        assert time.monotonic() < deadline, api.log(run)[-3000:]
-        time.sleep(0.2)
-    api.ask(f"flow_runs/{run}/set_state", state={"type": "CANCELLING"})
-    api.wait_for(run, "CANCELLED", 120)
-    wait_until_ended(running)
-    status = reelforge(running, "status").stdout
-    reached = int(re.search(r"^autoencoder@image +interrupted at step (\d+)", status, re.MULTILINE)[1])
-    assert reached > 0
-    assert f"resuming at step {reached}/" in first_words(running, "autoencoder@image")
-    git(running, "checkout", "-q", "params.yaml")
-
-
-@pytest.fixture(scope="module")
 def released(running, profile, tmp_path_factory) -> dict:
     """A tiny model, registered and promoted by the code that the flow's last tasks call."""
     root = tmp_path_factory.mktemp("released")
@@ -270,6 +152,75 @@ def test_doctor_tells_what_is_in_force_and_that_it_serves(running, released):
     assert released["mlflow_uri"] in said
     assert released["buckets"]["dvc"] in said
     assert "reelforge-t2v v1" in said
+
+
+@pytest.fixture
+def doctor(running, released) -> Callable[[str], str]:
+    """What doctor says of one thing, asked anew as by a new command."""
+
+    def ask(name: str) -> str:
+        for setting in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_PROFILE"):
+            os.environ.pop(setting, None)
+        return service_checks(running)[name]()
+
+    return ask
+
+
+def test_doctor_tells_a_password_that_was_changed(running, doctor):
+    assert "mlflow" in doctor("databases")
+    file = running / ".services/secrets/passwords.json"
+    right = file.read_text()
+    file.write_text(right.replace(passwords(running)["postgres"], "another"))
+    with pytest.raises(UserError, match=r"does not take the password of .*passwords\.json"):
+        doctor("databases")
+    file.write_text(right)
+
+
+def test_doctor_tells_a_bucket_that_is_gone_and_the_next_start_makes_it(running, doctor):
+    assert "reelforge-raw" in doctor("buckets")
+    store(running).delete_bucket(Bucket="reelforge-raw")
+    with pytest.raises(
+        UserError, match="bucket reelforge-raw is not there: `reelforge services up` makes it"
+    ):
+        doctor("buckets")
+    assert reelforge(running, "services", "up").returncode == 0
+    assert "reelforge-raw" in doctor("buckets")
+
+
+def test_doctor_tells_keys_that_are_wrong_or_gone(running, doctor):
+    file = running / ".services/secrets/aws_credentials"
+    right = file.read_text()
+    for name, word in (("s3_key", "InvalidAccessKeyId"), ("s3_secret", "SignatureDoesNotMatch")):
+        file.write_text(right.replace(passwords(running)[name], "another"))
+        with pytest.raises(
+            UserError, match=rf"does not take our keys \({word}\): `reelforge services up` writes"
+        ):
+            doctor("buckets")
+    file.unlink()
+    with pytest.raises(UserError, match="holds the S3 keys, cannot be read: `reelforge services up` writes"):
+        doctor("profile")
+    file.write_text(right)
+    assert "reelforge-raw" in doctor("buckets")
+
+
+def test_doctor_tells_a_clock_that_is_wrong(doctor, monkeypatch):
+    """Signatures of an hour ago, as a machine makes them whose clock is an hour late."""
+    late = datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=1)
+    monkeypatch.setattr("botocore.auth.get_current_datetime", lambda *_arguments, **_settings: late)
+    with pytest.raises(UserError, match="clock of this machine is wrong"):
+        doctor("buckets")
+
+
+def test_doctor_tells_a_database_that_was_stopped(running, doctor):
+    os.kill(pids(running)["postgres"], signal.SIGINT)
+    while not is_free(ports(running)["postgres"]):
+        time.sleep(0.1)
+    with pytest.raises(
+        UserError, match=r"PostgreSQL at port .* does not answer: `reelforge services up` starts"
+    ):
+        doctor("databases")
+    assert reelforge(running, "services", "up").returncode == 0
+    assert "mlflow" in doctor("databases")
 
 
 def test_a_killed_database_and_server_are_told_and_come_back(running, released):
@@ -367,9 +318,8 @@ def test_a_port_that_is_taken_is_named_and_nothing_starts(stopped):
     assert processes_of(stopped) == []
 
 
-def test_the_next_start_has_the_data_of_the_last(stopped, ran):
+def test_the_next_start_has_the_data_of_the_last(stopped):
     up = reelforge(stopped, "services", "up")
     assert up.returncode == 0, up.stdout + up.stderr
     assert "reelforge-t2v" in champions(stopped)
-    assert rows(stopped, "prefect", "SELECT count(*) FROM flow_run WHERE id = %s", ran) == [(1,)]
-    assert keys(stopped, "reelforge-dvc")
+    assert any("/pipeline/" in key for key in keys(stopped, "reelforge-mlflow"))
