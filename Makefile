@@ -7,7 +7,7 @@ CHECKOV := infra/checkov/.venv
 FIND_LINKS := $(if $(PIP_FIND_LINKS),--find-links "$(PIP_FIND_LINKS)")
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-fast test-infra infra-scan check format install services browser clean
+.PHONY: demo test test-fast test-infra test-infra-fast infra-scan check format install services browser clean
 
 demo: install ## the whole pipeline at its small default, then where to look
 	$(BIN)/reelforge demo
@@ -28,6 +28,9 @@ test-fast: install ## without whole pipelines, servers and browsers
 
 test-infra: install $(CHECKOV)/.installed ## Terraform, its scan, manifests and services; what a missing program leaves out is skipped
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/infra
+
+test-infra-fast: install $(CHECKOV)/.installed ## without the whole pipeline on the services, and without applying to the emulator
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not heavy" tests/infra
 
 infra-scan: $(CHECKOV)/.installed ## security scan of the Terraform
 	$(CHECKOV)/bin/checkov --config-file infra/checkov/config.yaml --quiet

@@ -39,7 +39,7 @@ class StageRefused(UserError):
     """A stage refused its input; trying again would not help."""
 
 
-def _command(*arguments: str) -> list[str]:
+def dvc_command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "dvc", *arguments]
 
 
@@ -51,7 +51,7 @@ def changed(root: Path, params: Params) -> set[str]:
     stages = {stage.address: stage.name for stage in stages_of(params).values()}
     files = dict.fromkeys(stage.file for stage in stages_of(params).values())
     result = subprocess.run(
-        _command("status", "--json", *files),
+        dvc_command("status", "--json", *files),
         cwd=root,
         env=stage_environment(None),
         capture_output=True,
@@ -98,7 +98,7 @@ def reproduce(
     `hours`.
     """
     address = STAGES[stage].address if stage in STAGES else stage
-    command = _command("repro", "--single-item", *(["--force"] if force else []), address)
+    command = dvc_command("repro", "--single-item", *(["--force"] if force else []), address)
     environment = {**stage_environment(parent_run), "REELFORGE_PROGRESS": "json"}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
     kept: deque[str] = deque(maxlen=KEPT_LINES)

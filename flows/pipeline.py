@@ -151,7 +151,9 @@ def reelforge(root: str = ".", recipe: str = "params", force: bool = False) -> s
         observer().plan(list(stages_of(params)), set(stale))
         for part in (data, autoencoder, adaptation, training, evaluation):
             part(root, stale=stale, parent_run=parent_run, force=force)
-        return release(root, parent_run=parent_run)
+        page = release(root, parent_run=parent_run)
+        tasks.tell_how_to_share(folder, params)
+        return page
 
 
 @flow(name="data-refresh")
@@ -159,6 +161,7 @@ def data_refresh(root: str = ".") -> None:
     """Nightly: take in what is new, up to a validated table."""
     with alone_in(root):
         data(root)
+        tasks.tell_how_to_share(Path(root).resolve(), Params.load(Path(root) / "params.yaml"))
 
 
 @flow(name="evaluate-candidate")

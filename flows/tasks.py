@@ -22,6 +22,7 @@ from components.stages import STAGES
 from components.tracking import note_cached
 from flows.dvc import StageFailed, reproduce
 from flows.observe import observer, parse_progress
+from flows.share import how_to_share
 
 RETRY_SECONDS = 5
 
@@ -81,6 +82,12 @@ def run_stage(name: str, workspace: Workspace, *, stale: bool, force: bool = Fal
         return Completed(name="Cached", message="DVC found it up to date", data=False)
     _publish(name, workspace.root, seconds)
     return True
+
+
+def tell_how_to_share(root: Path, params: Params) -> None:
+    """In the log of a flow run that nobody watches; the command line says it at its end."""
+    for line in how_to_share(root, params):
+        _logger().info(line)
 
 
 def _hear(name: str, line: str) -> None:

@@ -3,8 +3,9 @@
 import shutil
 import sys
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -12,6 +13,10 @@ from rich.table import Table
 
 from components.errors import UserError
 from flows.cli.doctor_services import service_checks
+from flows.share import how_it_is_shared
+
+if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
 
 ROOT = Path()
 console = Console()
@@ -40,7 +45,7 @@ def doctor() -> None:
     table = Table("", "what", "finding", box=None, pad_edge=False)
     failed: set[str] = set()
     for name, check in {**service_checks(ROOT), **CHECKS}.items():
-        if name == "champion" and "MLflow" in failed:
+        if name == "champion" and failed & {"MLflow", "databases"}:
             continue  # it would be asked for minutes
         try:
             table.add_row("[green]ok[/]", name, check())
@@ -59,13 +64,29 @@ def _python() -> str:
 
 
 def _packages() -> str:
-    found = []
+    from packaging.version import Version
+
+    found, wanted = [], _wanted()
     for name in PACKAGES:
         try:
-            found.append(f"{name} {version(name)}")
+            there = version(name)
         except PackageNotFoundError:
             raise UserError(f"{name} is not installed: `make install`") from None
+        if name in wanted and not wanted[name].contains(Version(there).public, prereleases=True):
+            raise UserError(f"{name} {there} is installed, Reelforge needs {wanted[name]}: `make install`")
+        found.append(f"{name} {there}")
     return ", ".join(found)
+
+
+def _wanted() -> "dict[str, SpecifierSet]":
+    """Package -> versions that Reelforge's own installation asks for; empty where only its folder is on the path."""
+    from packaging.requirements import Requirement
+
+    try:
+        asked = [Requirement(each) for each in requires("reelforge") or []]
+    except PackageNotFoundError:
+        return {}
+    return {each.name: each.specifier for each in asked if each.specifier}
 
 
 def _incompatible() -> str:
@@ -144,7 +165,11 @@ def _git() -> str:
         raise UserError("git is not installed; DVC needs it")
     if not (ROOT / ".git").exists():
         raise UserError("this folder is not a git clone: `git init`, so that DVC can version it")
-    return "git clone, DVC initialised"
+    if not (ROOT / ".dvc/config").is_file():
+        raise UserError(
+            "DVC is not initialised in this folder: `dvc init`, or run this in a clone of Reelforge"
+        )
+    return f"git clone, DVC initialised; {how_it_is_shared(ROOT)}"
 
 
 CHECKS: dict[str, Callable[[], str]] = {

@@ -15,6 +15,7 @@ from flows.cli.display import Display, duration
 from flows.cli.recipes import use_recipe
 from flows.dvc import StageFailed
 from flows.preflight import check_captions, check_port, check_sources, check_videos, check_workspace
+from flows.share import how_to_share
 
 ROOT = Path()
 console = Console()
@@ -123,14 +124,14 @@ def _run_pipeline(ui: bool, mlflow_port: int, prefect_port: int, *, force: bool 
                 "\nWhat is finished is kept; `reelforge run` goes on from there, `reelforge doctor` checks the machine."
             )
             raise typer.Exit(1) from None
-    _summary(page, display, time.monotonic() - started)
+    _summary(page, display, time.monotonic() - started, how_to_share(ROOT, params))
     if ui:
         from flows.cli import services
 
         services.ui(mlflow_port, prefect_port)
 
 
-def _summary(page: str, display: Display, seconds: float) -> None:
+def _summary(page: str, display: Display, seconds: float, sharing: list[str]) -> None:
     from components.artifacts import read_json
     from components.registry.fetch import champion_line
 
@@ -142,6 +143,7 @@ def _summary(page: str, display: Display, seconds: float) -> None:
         f"videos      {(ROOT / 'artifacts/evaluate/samples').resolve()}",
         "MLflow      reelforge ui   (runs, curves, registered models)",
         "Prefect     reelforge ui   (flow runs, logs, schedules)",
+        *(f"{'' if index else 'share':<12}{line}" for index, line in enumerate(sharing)),
         "",
         'next        reelforge generate "a blue square moves up"',
         "            reelforge run --videos DIR [--captions FILE]",
@@ -198,3 +200,14 @@ def report() -> None:
 
     check_workspace(ROOT)
     console.print(write_report(ROOT.resolve()).as_uri(), highlight=False, soft_wrap=True)
+
+
+def pull() -> None:
+    """Fetch what your team's last committed run has made: data, models, scores, as `dvc.lock` names them.
+
+    Example: git pull && reelforge pull
+    """
+    from flows.share import pull as pull_recorded
+
+    check_workspace(ROOT)
+    console.print(f"what {pull_recorded(ROOT)} stages have made is here; `reelforge status` shows it")

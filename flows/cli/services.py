@@ -45,11 +45,18 @@ def up(
 
     check_workspace(ROOT)
     started = time.monotonic()
-    profile = stack.up(ROOT, _said, free_ports=free_ports)
+
+    def said(line: str) -> None:
+        _said(f"{time.monotonic() - started:4.0f} s  {line}")
+
+    profile = stack.up(ROOT, said, free_ports=free_ports)
     _said(f"\nhealthy after {time.monotonic() - started:.0f} s; profile.yaml points this workspace at them")
     _said(f"MLflow   {profile.mlflow_uri}\nPrefect  {profile.prefect_api.removesuffix('/api')}")
     _said(f"S3       {profile.s3_endpoint}   buckets {', '.join(profile.buckets.names)}")
-    _said("DVC      remote `reelforge`: dvc push, dvc pull\n\nreelforge services status | down")
+    _said(
+        "DVC      remote `reelforge`: dvc push; in another clone `reelforge services join`, `reelforge pull`"
+    )
+    _said("\nreelforge services status | down")
 
 
 @app.command()
@@ -77,6 +84,33 @@ def services_status() -> None:
 
 
 @app.command()
+def join(
+    workspace: Annotated[Path, typer.Argument(help="The clone on this machine whose services run.")],
+    credentials: Annotated[
+        Path | None, typer.Option(help="A copy of their S3 keys, where you may not read the clone's own.")
+    ] = None,
+) -> None:
+    """Use the services of another clone: the same experiments, models and flow runs, and DVC's data to pull.
+
+    Example: reelforge services join ../reelforge && reelforge pull
+    """
+    from flows.services.sharing import join as join_services
+
+    check_workspace(ROOT)
+    profile = join_services(ROOT, workspace, credentials=credentials)
+    _said(f"profile.yaml points this workspace at the services of {profile.workspace}")
+    _said("DVC      remote `reelforge`: `reelforge pull` fetches what the committed dvc.lock names")
+
+
+@app.command()
+def leave() -> None:
+    """Part from the services of another clone; this workspace goes by its own files again."""
+    from flows.services.sharing import leave as leave_services
+
+    _said(f"left the services of {leave_services(ROOT)}")
+
+
+@app.command()
 def env() -> None:
     """Print the profile in force as shell variables, for `prefect`, `mlflow` and `aws` by themselves.
 
@@ -99,13 +133,19 @@ def rotate() -> None:
 
 @app.command()
 def delete(
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for the name.")] = False,
 ) -> None:
-    """Stop them and delete all their data: experiments, registered models, flow runs, objects."""
-    from flows.services import stack
+    """Stop them and delete all their data: experiments, registered models, flow runs, objects. Asks for the name."""
+    from flows.services import sharing, stack, state
 
+    sharing.check_own(ROOT)
+    folder = state.load(ROOT).folder.parent
     if not yes:
-        typer.confirm("Delete all experiments, registered models and objects of these services?", abort=True)
+        _said(
+            f"All experiments, registered models, flow runs and objects of the services of {folder} go for good."
+        )
+        if typer.prompt(f"Type {folder.name} to delete them") != folder.name:
+            raise UserError("that is another name: nothing was deleted")
     stack.delete(ROOT, _said)
 
 

@@ -16,6 +16,9 @@ VCPUS = {"p5.48xlarge": 192, "p5e.48xlarge": 192, "p5en.48xlarge": 192}
 QUOTAS = {"on-demand": "Running On-Demand P instances", "spot": "All P5 Spot Instance Requests"}
 DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
 LOGIN = "`aws configure sso` and `aws sso login`, AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+CLOCK = {"RequestTimeTooSkewed", "RequestExpired"}
+CLOCK_WORDS = ("Signature expired", "Signature not yet current")
+SET_CLOCK = "set it, and have it kept right (`timedatectl set-ntp true`)"
 TIMEOUT_SECONDS, ATTEMPTS = 10, 3
 
 
@@ -69,11 +72,15 @@ def _asking(what: str) -> Iterator[None]:
         code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
         if code in DENIED:
             raise NotAllowed(what) from None
+        if code in CLOCK or any(words in message for words in CLOCK_WORDS):
+            raise UserError(f"the clock of this machine is wrong ({message or code}): {SET_CLOCK}") from None
         raise UserError(f"AWS refused to say {what} ({code}: {message}); log in anew with {LOGIN}") from None
     except (NoCredentialsError, TokenRetrievalError) as error:
         raise UserError(f"no credentials for AWS: {error}; log in with {LOGIN}") from None
     except BotoCoreError as error:
-        raise UserError(f"AWS could not be asked {what}: {error}") from None
+        raise UserError(
+            f"AWS could not be asked {what}: {error}; is there a way to the network, a proxy?"
+        ) from None
 
 
 def account(made: Any) -> str:
@@ -162,6 +169,19 @@ def bucket_state(made: Any, name: str) -> str:
     except BotoCoreError as error:
         raise UserError(f"S3 could not be asked for bucket {name}: {error}") from None
     return "ours"
+
+
+def bucket_refusal(made: Any, name: str) -> str | None:
+    """The store's error code for listing a bucket, as `NoSuchBucket`; None where it may be listed."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        client(made, "s3").list_objects_v2(Bucket=name, MaxKeys=1)
+    except ClientError as error:
+        return str(error.response["Error"]["Code"])
+    except BotoCoreError as error:
+        raise UserError(f"S3 could not be asked for bucket {name}: {error}") from None
+    return None
 
 
 def check_buckets(made: Any, names: list[str]) -> str:

@@ -43,6 +43,7 @@ class Daemon:
     stop_signal: int = signal.SIGTERM
     stop_seconds: float = 20.0
     group_seconds: float = 5.0  # for what is left of the group after its leader has ended
+    leftovers: tuple[Path, ...] = ()  # files that the program leaves behind when it ends
 
     def start(self) -> bool:
         """False if it runs already."""
@@ -83,16 +84,19 @@ class Daemon:
                 return process
         return None
 
-    def wait_until_healthy(self, deadline: float) -> None:
-        """Raises `ServiceFailed` with the end of its log. `deadline`: of `time.monotonic()`."""
-        while not self.healthy():
-            if self.process() is None:
-                raise ServiceFailed(f"{self.name} ended while it started; {self.log} says:\n{self._tail()}")
-            if time.monotonic() > deadline:
-                raise ServiceFailed(
-                    f"{self.name} does not answer at {self.address}; {self.log} says:\n{self._tail()}"
-                )
-            time.sleep(POLL_SECONDS)
+    def answers(self, deadline: float) -> bool:
+        """Whether it serves by now. Raises `ServiceFailed` with the end of its log where it has ended, or after
+        `deadline` (of `time.monotonic()`).
+        """
+        if self.process() is None:
+            raise ServiceFailed(f"{self.name} ended while it started; {self.log} says:\n{self._tail()}")
+        if self.healthy():
+            return True
+        if time.monotonic() > deadline:
+            raise ServiceFailed(
+                f"{self.name} does not answer at {self.address}; {self.log} says:\n{self._tail()}"
+            )
+        return False
 
     def stop(self) -> bool:
         """End the whole group, gently first; False if nothing ran."""
@@ -103,6 +107,8 @@ class Daemon:
             _wait(lambda: not _lives(leader), self.stop_seconds)
         left = self._end_group()
         self.record.unlink(missing_ok=True)
+        for path in self.leftovers:
+            path.unlink(missing_ok=True)
         return leader is not None or left
 
     def _known(self) -> tuple[int, float] | None:

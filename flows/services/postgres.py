@@ -193,14 +193,14 @@ def _answers(state: State) -> bool:
     try:
         with connected(state):
             return True
-    except psycopg.errors.InvalidPassword:
+    except psycopg.OperationalError as error:
+        if "password authentication failed" not in str(error):  # it has no code; our server speaks English
+            return False
         raise UserError(
             f"PostgreSQL at port {state.ports.postgres} does not take the password of {state.passwords_file}: where a"
             f" rotation was cut off, {state.next_passwords_file.name} beside it is the right one (rename it); else put"
             " that file back, or delete the services' data (`reelforge services delete`)"
         ) from None
-    except psycopg.OperationalError:
-        return False
 
 
 def make_databases(state: State) -> None:

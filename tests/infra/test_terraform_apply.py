@@ -22,7 +22,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from tests.infra.terraform_command import Terraform, copy_of_the_tree
 
-pytestmark = [pytest.mark.infra, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.infra, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
 REGION = "us-west-2"
 STATE_BUCKET = "reelforge-state"
