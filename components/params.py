@@ -1,7 +1,7 @@
 """`params.yaml` and the recipes: one schema, one field per stage."""
 
 import difflib
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -182,13 +182,15 @@ def read_sections(path: Path) -> dict[str, Any]:
     return raw
 
 
-def lay_over(base: MutableMapping[str, Any], overlay: Mapping[str, Any]) -> None:
-    """Put the values of `overlay` in the place of those of `base`, section by section; others stay."""
-    for key, value in overlay.items():
-        if isinstance(value, Mapping) and isinstance(inner := base.get(key), MutableMapping):
-            lay_over(inner, value)
-        else:
-            base[key] = value
+def laid_over(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of `overlay` in the place of those of `base`, section by section; others stay."""
+    changed = {
+        key: laid_over(inner, value)
+        if isinstance(value, Mapping) and isinstance(inner := base.get(key), Mapping)
+        else value
+        for key, value in overlay.items()
+    }
+    return {**base, **changed}
 
 
 def _dangling(params: Params) -> Iterator[str]:

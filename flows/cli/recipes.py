@@ -3,17 +3,16 @@
 And overlays: sections that replace values of any of them, as the filters of a published data set do.
 """
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from components.errors import ParamsError, UserError
-from components.params import SYSTEM_SECTIONS, Params, lay_over, read_sections
+from components.params import SYSTEM_SECTIONS, Params, laid_over, read_sections
 
 ROOT = Path()
 app = typer.Typer(
@@ -65,22 +64,16 @@ def text_of(root: Path, name: str, overlays: Sequence[str] = ()) -> str:
     Params.load(recipes[name])
     if not overlays:
         return recipes[name].read_text()
-    from ruamel.yaml import YAML
+    from flows.edit_params import with_values
 
-    yaml = YAML()
-    yaml.preserve_quotes = True  # `1:1` without quotes is the number 61 in YAML 1.1
-    yaml.width = 4096
-    document, checked = yaml.load(recipes[name].read_text()), read_sections(recipes[name])
+    changes, wanted = dict[str, Any](), read_sections(recipes[name])
     for overlay in overlays:
-        changes = read_sections(known[overlay])
-        if absent := sorted(SYSTEM_SECTIONS & changes.keys() - checked.keys()):
+        raw = read_sections(known[overlay])
+        if absent := sorted(SYSTEM_SECTIONS & raw.keys() - wanted.keys()):
             raise ParamsError(f"{known[overlay]}: the recipe `{name}` has no section {', '.join(absent)}")
-        lay_over(checked, changes)
-        Params.of(checked, known[overlay])
-        lay_over(document, changes)
-    stream = io.StringIO()
-    yaml.dump(document, stream)
-    return stream.getvalue()
+        changes, wanted = laid_over(changes, raw), laid_over(wanted, raw)
+        Params.of(wanted, known[overlay])
+    return with_values(recipes[name].read_text(), changes, wanted)
 
 
 def use_recipe(root: Path, name: str, overlays: Sequence[str] = (), *, force: bool = False) -> None:

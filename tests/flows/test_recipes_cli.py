@@ -82,6 +82,16 @@ def test_a_bad_key_of_an_overlay_is_refused_by_name_and_nothing_is_written(root,
     assert (root / "params.yaml").read_text() == before
 
 
+def test_a_value_that_others_share_through_an_anchor_is_changed_in_its_place_alone(root):
+    (root / "recipes/data/mine.yaml").write_text("train: {stage1: {batches: {seed: 5}}, stage3: {steps: 7}}")
+    run("use", "demo", "--with", "data/mine")
+    params, plain = (Params.load(root / path) for path in ("params.yaml", "recipes/demo.yaml"))
+    assert params.train.stage1.batches == plain.train.stage1.batches.model_copy(update={"seed": 5})
+    assert params.train.stage2 == plain.train.stage2
+    assert params.train.stage3 == plain.train.stage3.model_copy(update={"steps": 7})
+    assert params.model_copy(update={"train": plain.train}) == plain
+
+
 def test_an_unknown_overlay_lists_the_overlays(root):
     with pytest.raises(UserError, match="no overlay `hdvila`; overlays: data/hdvila, data/walt"):
         recipes.use_recipe(root, "demo", ["hdvila"])

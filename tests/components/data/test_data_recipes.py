@@ -5,7 +5,8 @@ import yaml
 from footage_workspace import ROOT
 
 from components.data.filter import wanted_rules
-from components.params import Params, lay_over
+from components.params import Params
+from components.params import laid_over as over
 
 OVERLAYS = sorted((ROOT / "recipes/data").glob("*.yaml"))
 
@@ -16,8 +17,7 @@ BASES = ["params.yaml", *sorted(f"recipes/{path.name}" for path in (ROOT / "reci
 def laid_over(path, base="params.yaml"):
     """The parameters of `base` with those that `path` names in their place, section by section."""
     raw = yaml.safe_load((ROOT / base).read_text())
-    lay_over(raw, yaml.safe_load(path.read_text()))
-    return Params.of(raw, path)
+    return Params.of(over(raw, yaml.safe_load(path.read_text())), path)
 
 
 def leaves(value, path=()):
@@ -36,11 +36,10 @@ def test_a_data_recipe_is_valid_over_a_whole_one(path, base):
 @pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
 def test_laying_over_sets_what_the_overlay_names_and_nothing_else(path):
     base = yaml.safe_load((ROOT / "recipes/open_sora_1_2.yaml").read_text())
-    before, wanted = leaves(base), leaves(overlay := yaml.safe_load(path.read_text()))
-    lay_over(base, overlay)
-    after = leaves(base)
-    assert after == {**before, **wanted}
-    assert after != before
+    overlay = yaml.safe_load(path.read_text())
+    before, wanted = leaves(base), leaves(overlay)
+    assert leaves(over(base, overlay)) == {**before, **wanted} != before
+    assert leaves(base) == before
 
 
 @pytest.mark.parametrize(
