@@ -52,7 +52,8 @@ class AutoencoderProgram:
         waited = time.perf_counter() - started
         device = self.objective.codec.shift.device
         loss: Loss = module(frames.to(device), generator, step=position // self.step_batches)
-        return StepResult(loss.total, loss.terms, wait_seconds=waited)
+        kind, terms = f"{length} frames", " ".join(sorted(loss.terms))
+        return StepResult(loss.total, loss.terms, wait_seconds=waited, kind=kind, terms=terms)
 
     def draw_length(self, generator: torch.Generator) -> int:
         """Frames of this step's clips."""

@@ -62,6 +62,7 @@ class Feed:
         return StepResult(
             *(loss, {f"loss_{fed.kind}": loss.detach()}, fed.batch.clip_ids, losses.detach(), waited),
             epoch=self.epoch,
+            kind=fed.batch.bucket,
         )
 
 

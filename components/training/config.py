@@ -23,14 +23,15 @@ class OptimizerConfig(Section):
 class SentinelConfig(Section):
     """What counts as a broken step, and how often a run may go back from one (see `sentinel`)."""
 
-    retries: NonNegativeInt = 5  # of a run; 0 stops at the first broken step
-    # robust deviations above the median, as 12; null: only what is not finite. Give one where batches are alike: those
-    # of images, or of a mask that leaves few frames, have losses of their own, which would be taken for spikes
-    spike: PositiveFloat | None = None
-    window: int = Field(default=64, ge=8)  # steps that medians are taken of
-    skip_steps: PositiveInt = (
-        1  # left out, ending with the broken one; doubles when the next is within `window`
-    )
+    # times the usual loss of its kind; a gradient may be four times that. null: only what is not finite is refused
+    spike: Annotated[float, Field(gt=1)] | None = 2.5
+    window: int = Field(default=256, ge=32)  # values of its kind that a value is judged by
+    persists: int = Field(
+        default=3, ge=1
+    )  # broken steps so close together distrust the state: the run goes back
+    skip_steps: NonNegativeInt = 100  # left out before the first of those; doubles when it happens again
+    retries: NonNegativeInt = 10  # broken steps among `retry_steps`; 0 stops at the first one
+    retry_steps: PositiveInt = 1000
 
 
 class ValidationConfig(Section):

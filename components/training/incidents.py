@@ -33,6 +33,7 @@ class Incident:
     left_out: tuple[int, ...]  # sets of batches, see `Detour`
     back_to: int  # optimizer steps of the state that the run went back to
     counts: bool = True  # False where all samples had been named before: no retry is used up
+    series: str = ""  # of values that the step was judged by, see `sentinel`
 
     @classmethod
     def of(
@@ -57,15 +58,17 @@ class Incident:
             left_out=tuple(left_out),
             back_to=back_to,
             counts=counts,
+            series=finding.series,
         )
 
     def text(self) -> str:
         """In a sentence."""
         usual = f", usually {_said(self.usual_loss)} and {_said(self.usual_norm)}"
+        series = f" ({self.series})" if self.series else ""
         more = f" and {len(self.clips) - SHOWN} more" if len(self.clips) > SHOWN else ""
         return (
             f"step {self.step} has loss {_said(self.loss)} and gradient norm {_said(self.grad_norm)}"
-            f"{usual if self.usual_loss is not None else ''}: {self.reason}."
+            f"{usual if self.usual_loss is not None else ''}: {self.reason}{series}."
             f" Clips: {', '.join(self.clips[:SHOWN]) or 'not named'}{more}"
         )
 

@@ -33,6 +33,7 @@ from components.training.pace import Clock, Speed
 from components.training.program import VALIDATION_LOSS, Check, CountsSteps, Program, StepResult
 from components.training.resume import settled
 from components.training.schedule import learning_rate
+from components.training.sentinel import Batch
 from components.training.start_weights import put_start_weights
 from components.training.watchdog import Watchdog, dump_path
 from components.training.work import WorkMeter, peak_flops
@@ -134,7 +135,7 @@ class _Run:
         if isinstance(program, CountsSteps):
             program.step_batches = self.engine.step_batches
         self.ema = Ema(self.engine.weights(), config.decays)
-        self.guard = Guard(config.sentinel, self.checkpoints, title)
+        self.guard = Guard(config.sentinel, self.checkpoints, title, sharers=config.sequence_parallel)
         at = self.checkpoints.load(newest, self.engine, self.ema) if newest else Progress(0, {})
         self._take_up(at)
         self.resumed_at = at.step
@@ -181,18 +182,23 @@ class _Run:
         started = time.perf_counter()
         lr = learning_rate(self.config.optimizer, self.step, self.config.steps)
         results: list[StepResult] = []
+        numbers: list[dict[str, float]] = []
         norm = 0.0
         place = self.guard.detour.place(self.step)
 
         def accept(norm: float) -> bool:
-            loss = sum(float(result.loss.detach()) for result in results) / len(results)
-            return self.guard.passes(loss, norm, stop_asked=request.signal is not None)
+            numbers.extend(_numbers(results))
+            batches = [
+                Batch(found["loss"], result.kind, result.terms)
+                for found, result in zip(numbers, results, strict=True)
+            ]
+            return self.guard.passes(self.step, batches, norm, stop_asked=request.signal is not None)
 
         for micro in range(self.config.accumulation):
             results.append(self._forward(place, micro))
             self.engine.backward(results[-1].loss)
             norm = self.engine.step(lr=lr, last=micro + 1 == self.config.accumulation, accept=accept)
-        values = _means(results)
+        values = _means(numbers)
         if self.guard.refused:
             self._go_back(results)
             return values["loss"]
@@ -306,13 +312,23 @@ def _dump_path(folder: Path) -> Path:
     return dump_path(folder, attempt=runtime.attempt() or 0, rank=processes.rank())
 
 
-def _means(results: list[StepResult]) -> dict[str, float]:
+def _numbers(results: Sequence[StepResult]) -> list[dict[str, float]]:
+    """Loss and metrics of each batch; what is on a device comes from there in one piece."""
+    named = [{"loss": result.loss, **result.metrics} for result in results]
+    tensors = [value for found in named for value in found.values() if isinstance(value, torch.Tensor)]
+    fetched = iter(torch.stack([value.detach().double().reshape(()) for value in tensors]).tolist())
+    return [
+        {name: next(fetched) if isinstance(value, torch.Tensor) else value for name, value in found.items()}
+        for found in named
+    ]
+
+
+def _means(numbers: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Mean loss and metrics of the batches of one step."""
     totals: dict[str, float] = {}
-    for result in results:
-        for name, value in {"loss": result.loss, **result.metrics}.items():
-            number = float(value.detach()) if isinstance(value, torch.Tensor) else float(value)
-            totals[name] = totals.get(name, 0.0) + number / len(results)
+    for found in numbers:
+        for name, number in found.items():
+            totals[name] = totals.get(name, 0.0) + number / len(numbers)
     return totals
 
 

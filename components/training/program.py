@@ -24,6 +24,8 @@ class StepResult:
     sample_losses: Tensor | None = None  # (B,), of the clips in their order: tells which of them broke it
     wait_seconds: float = 0.0  # spent on reading data
     epoch: int | None = None  # of the data, where they are counted
+    kind: str = ""  # of batches whose losses may be compared, such as a bucket
+    terms: str = ""  # what the loss is a sum of, where that changes in the course of a run
 
 
 class Program(Protocol):

@@ -1,47 +1,133 @@
-"""Steps that must not reach the weights: a loss or gradient that is not finite, or far above its recent values.
+"""Steps that must not reach the weights: a loss or gradient that is not finite, or far above those of its kind.
 
 All processes judge the same numbers, after the last backward pass and before the optimizer. A broken step is not
-applied: the run goes back to a state before the steps it distrusts, leaves their batches out, and names their samples
-for curation (see `incidents`). Which batches are left out is all that the rest of the run depends on, so its weights
-are those of a run that never had them.
+applied; what becomes of the run is decided in `guard`.
+
+Losses are compared within a kind of batch (a bucket: pictures and long clips have losses of their own), gradients
+within steps of one kind. A value deviates by the logarithm of its ratio to the median of the last values of its kind.
+It is a spike where that is more than `spike` times, and several times the deviation that the kind has shown itself: so
+the limit follows the noise and the tail of each kind. Where that tail is a power law, whatever its index, an honest
+value passes for a spike about once in 10^4 times; for log-normal noise the odds are below 10^-9. A kind is judged from
+its 12th value on, by a limit that is wide at first.
 """
 
 import math
 import sys
+from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from components.training.config import SentinelConfig
 
-TO_DEVIATION = (
-    1.4826  # the median absolute deviation of normal values, times this, is their standard deviation
-)
-LEAST_SCALE = 0.1  # of logarithms: no value below exp(spike * 0.1) times the median is a spike
+RECENT = 32  # values that the median is taken of
+BEGUN = 4  # of them, before deviations are taken
+LEAST = 8  # deviations, before a value is judged
+WIDER = 64  # with so many deviations the limit is twice what it is with very many
+REACH = 2.0  # times the largest usual deviation, with very many
+MANY = 128  # deviations: the third largest counts from here on, the second before
+GRADIENT = 4.0  # a gradient norm may be so many times `spike`: clipping bounds what it does
+EXTREME = 10.0  # times the largest loss that was accepted: no leniency goes so far
+OF_A_STEP = 8  # values of a kind that one step adds, so that the last ones come from several steps
+SEVERAL = "several kinds"
 BLAMED = 10.0  # a sample with a loss of so many medians of its batch is to blame alone
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One optimizer step before it is applied: the loss of each process, and the norm of the common gradient."""
+class Batch:
+    """What one batch of an optimizer step came to; `kind` and `terms` as in `program.StepResult`."""
 
-    losses: Sequence[float]
+    loss: float
+    kind: str = ""
+    terms: str = ""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One optimizer step before it is applied: its batches in the order of the data, and the norm of their gradient."""
+
+    batches: Sequence[Batch]
     norm: float
 
     @property
     def loss(self) -> float:
-        return sum(self.losses) / len(self.losses)
+        return fmean(batch.loss for batch in self.batches)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with a step, and the processes whose batches are to blame."""
+    """What is wrong with a step, and the batches to blame, as they are numbered in `Measured`."""
 
     reason: str
-    ranks: tuple[int, ...]
-    usual_loss: float | None  # medians of the steps before; None where there were none
+    batches: tuple[int, ...]
+    usual_loss: float | None  # of the first of these, and of such a gradient; None where none came before
     usual_norm: float | None
+    series: str = ""  # that judged it; empty where no number was needed
+
+
+class Series:
+    """The last values of one kind, and how far each was from the median of those before it."""
+
+    def __init__(self, window: int, state: Mapping[str, Any] | None = None) -> None:
+        self.window = window
+        self.signed = bool(
+            state and state["signed"]
+        )  # a value was not positive: differences instead of ratios
+        self.recent: deque[float] = deque(state["recent"] if state else (), maxlen=RECENT)
+        self.deviations: deque[float] = deque(state["deviations"] if state else ())
+        self._ordered = sorted(self.deviations)
+        self._measure()
+
+    def deviation(self, value: float) -> float:
+        """How far a value is above the median of the last ones."""
+        if self.usual is None:
+            return 0.0
+        if not self.signed:
+            return math.log(value / self.usual) if value > 0 else -math.inf
+        return (value - self.usual) / self._size
+
+    def is_spike(self, value: float, times: float, lenience: int) -> bool:
+        """True for a value above `times` the usual one and far out of the others.
+
+        Each count of `lenience` doubles what is far.
+        """
+        seen = len(self._ordered)
+        if seen < LEAST:
+            return False
+        quarter = (self._ordered[3 * seen // 4] - self._ordered[seen // 4]) / 2
+        largest = max(self._ordered[-3 if seen >= MANY else -2], quarter)
+        far = REACH * (1 + WIDER / seen) * largest
+        least = times - 1 if self.signed else math.log(times)
+        found = self.deviation(value)
+        if found <= max(least, far):
+            return False
+        return found > far * 2**lenience or value > EXTREME * max(map(abs, self.recent))
+
+    def _measure(self) -> None:
+        """The median of the last values, and how large they are."""
+        self.usual = median(self.recent) if self.recent else None
+        self._size = max(fmean(map(abs, self.recent)), sys.float_info.min) if self.signed else 1.0
+
+    def add(self, value: float) -> None:
+        """Take in a value of a step that was applied."""
+        if value <= 0 and not self.signed:
+            self.signed = True
+            self.deviations.clear()
+            self._ordered.clear()
+        if len(self.recent) >= BEGUN:
+            deviation = self.deviation(value)
+            self.deviations.append(deviation)
+            insort(self._ordered, deviation)
+            if len(self.deviations) > self.window:
+                del self._ordered[bisect_left(self._ordered, self.deviations.popleft())]
+        self.recent.append(value)
+        self._measure()
+
+    def state(self) -> dict[str, Any]:
+        """For JSON, which keeps every digit."""
+        return {"signed": self.signed, "recent": list(self.recent), "deviations": list(self.deviations)}
 
 
 class Sentinel:
@@ -49,52 +135,80 @@ class Sentinel:
 
     def __init__(self, config: SentinelConfig, state: Mapping[str, Any] | None = None) -> None:
         self.config = config
-        self.losses: list[float] = list(state["losses"]) if state else []
-        self.norms: list[float] = list(state["norms"]) if state else []
+        known = (state or {}).get("series", {})
+        self.series = {name: Series(config.window, one) for name, one in known.items()}
 
-    def judge(self, step: Measured) -> Finding | None:
-        """What is wrong, or None. The same on all processes, which see the same numbers."""
-        broken = tuple(rank for rank, loss in enumerate(step.losses) if not math.isfinite(loss))
+    def judge(self, step: Measured, lenience: Mapping[str, int] | None = None) -> Finding | None:
+        """What is wrong, or None. The same on all processes, which see the same numbers.
+
+        lenience: how many values of a series were lately refused and stood alone (see `Series.is_spike`).
+        """
+        everyone = tuple(range(len(step.batches)))
+        broken = tuple(i for i, batch in enumerate(step.batches) if not math.isfinite(batch.loss))
         if broken:
-            return self._finding("the loss is not finite", broken)
-        everyone = tuple(range(len(step.losses)))
+            return self._finding("the loss is not finite", step, broken)
         if not math.isfinite(step.norm):
-            return self._finding("the gradient is not finite", everyone)
-        if self.config.spike is None or len(self.losses) < self.config.window:
+            return self._finding("the gradient is not finite", step, everyone)
+        if self.config.spike is None:
             return None
-        if deviation(step.loss, self.losses) > self.config.spike:
-            high = tuple(r for r in everyone if deviation(step.losses[r], self.losses) > self.config.spike)
-            return self._finding("the loss is far above its recent values", high or everyone)
-        if deviation(step.norm, self.norms) > self.config.spike:
-            return self._finding("the gradient is far above its recent values", everyone)
+        allowed = lenience or {}
+        losses = [_loss_series(batch) for batch in step.batches]
+        high = tuple(
+            i for i in everyone if self._is_high(losses[i], step.batches[i].loss, self.config.spike, allowed)
+        )
+        if high:
+            reason = "the loss is far above those of its kind"
+            return self._finding(reason, step, high, losses[high[0]])
+        for name, value, reason, times in self._of_all(step):
+            if self._is_high(name, value, times * self.config.spike, allowed):
+                return self._finding(reason, step, everyone, name)
         return None
 
     def accept(self, step: Measured) -> None:
         """Take in a step that was applied."""
-        for values, value in ((self.losses, step.loss), (self.norms, step.norm)):
-            values.append(value)
-            del values[: -self.config.window]
+        shared = self._of_all(step)
+        added: dict[str, int] = {}
+        for batch in step.batches:
+            name = _loss_series(batch)
+            added[name] = added.get(name, 0) + 1
+            if added[name] <= OF_A_STEP:
+                self._add(name, batch.loss)
+        for name, value, _, _ in shared:
+            self._add(name, value)
 
     def state(self) -> dict[str, Any]:
-        """For JSON, which keeps every digit."""
-        return {"losses": list(self.losses), "norms": list(self.norms)}
+        """For JSON."""
+        return {"series": {name: one.state() for name, one in self.series.items()}}
 
-    def _finding(self, reason: str, ranks: tuple[int, ...]) -> Finding:
-        return Finding(reason, ranks, _median(self.losses), _median(self.norms))
+    def _of_all(self, step: Measured) -> list[tuple[str, float, str, float]]:
+        """Series, value, reason and factor of what is judged once a step.
 
+        Of several batches that is also the mean of their losses, each over what is usual in its kind: a rise on all
+        processes is seen in it long before it stands out on one.
+        """
+        found = []
+        if len(step.batches) > 1:
+            usual = [(batch.loss, self._usual(_loss_series(batch))) for batch in step.batches]
+            known = [loss / often for loss, often in usual if often is not None and often > 0]
+            if len(known) == len(usual):
+                name = f"all losses {_terms(step)}".rstrip()
+                found.append((name, fmean(known), "the losses are far above those before", 1.0))
+        reason = "the gradient is far above those of its kind"
+        return [*found, (_norm_series(step), step.norm, reason, GRADIENT)]
 
-def deviation(value: float, before: Sequence[float]) -> float:
-    """How many robust standard deviations `value` is above the median of `before`.
+    def _is_high(self, name: str, value: float, times: float, lenience: Mapping[str, int]) -> bool:
+        series = self.series.get(name)
+        return series is not None and series.is_spike(value, times, lenience.get(name, 0))
 
-    Of logarithms where all are positive, since losses and norms vary by factors; else of the values themselves.
-    """
-    if value > 0 and min(before) > 0:
-        value, values, least = math.log(value), [math.log(one) for one in before], LEAST_SCALE
-    else:
-        values, least = list(before), LEAST_SCALE * max(sys.float_info.min, *(abs(one) for one in before))
-    middle = median(values)
-    scale = TO_DEVIATION * median([abs(one - middle) for one in values])
-    return (value - middle) / max(scale, least)
+    def _add(self, name: str, value: float) -> None:
+        self.series.setdefault(name, Series(self.config.window)).add(value)
+
+    def _usual(self, name: str) -> float | None:
+        return self.series[name].usual if name in self.series else None
+
+    def _finding(self, reason: str, step: Measured, batches: tuple[int, ...], series: str = "") -> Finding:
+        loss, norm = _loss_series(step.batches[batches[0]]), _norm_series(step)
+        return Finding(reason, batches, self._usual(loss), self._usual(norm), series)
 
 
 def samples_to_blame(clip_ids: Sequence[str], losses: Sequence[float] | None) -> list[str]:
@@ -134,5 +248,15 @@ class Detour:
         return place - sum(gone < place for gone in self.left_out)
 
 
-def _median(values: Sequence[float]) -> float | None:
-    return median(values) if values else None
+def _loss_series(batch: Batch) -> str:
+    return " ".join(part for part in ("loss of", batch.kind, batch.terms) if part)
+
+
+def _norm_series(step: Measured) -> str:
+    kinds = {batch.kind for batch in step.batches}
+    kind = kinds.pop() if len(kinds) == 1 else SEVERAL
+    return " ".join(part for part in ("gradient of", kind, _terms(step)) if part)
+
+
+def _terms(step: Measured) -> str:
+    return " | ".join(sorted({batch.terms for batch in step.batches} - {""}))
