@@ -7,7 +7,12 @@ from pathlib import Path
 from components.artifacts import StagePaths, fresh_folder, write_json
 from components.autoencoder.config import FramesConfig, TrainedOrTaken
 from components.autoencoder.held_out import held_out_checks
-from components.autoencoder.measure import PSNR_CLIPS, reconstruction_psnr
+from components.autoencoder.measure import (
+    PSNR_CLIPS,
+    STATISTICS_CLIPS,
+    measure_statistics,
+    reconstruction_psnr,
+)
 from components.autoencoder.program import AutoencoderProgram
 from components.data.clips import read_clips
 from components.data.frame_batches import FrameBatches
@@ -50,14 +55,31 @@ class StageClips:
         return -(-min(len(batches.clips), most_clips) // batches.data.batch)
 
 
-def fit(
-    program: AutoencoderProgram, config: TrainedOrTaken, paths: StagePaths, clips: StageClips
+def fit_and_finish(
+    program: AutoencoderProgram, clips: StageClips, config: TrainedOrTaken, paths: StagePaths
+) -> Report:
+    """Train the program's codec, or leave taken weights as they are; measure it, and write its folder and contract."""
+    codec = program.objective.codec
+    metrics = _fit(program, clips, config, paths)
+    if config.weights is None:
+        count = clips.batches_of(clips.train, STATISTICS_CLIPS)
+        measure_statistics(codec.eval(), clips.train, count=count)
+    metrics |= _quality(codec.eval(), clips)
+    if launch().rank == 0:
+        _write(codec, paths.output("autoencoder"), sorted(paths.checkpoints.glob("ema-*")))
+        remove_checkpoints(paths)
+    counts = {"train_clips": len(clips.train.clips), "held_out_clips": len(clips.held_out.clips)}
+    return Report(paths.checkpoints.name, metrics=metrics, counts=counts, notes=clips.notes)
+
+
+def _fit(
+    program: AutoencoderProgram, clips: StageClips, config: TrainedOrTaken, paths: StagePaths
 ) -> dict[str, float]:
-    """Train the program and return what the report says of it; taken weights are left as they are."""
-    title = paths.checkpoints.name
+    """What the report says of the training."""
     if config.weights:
         write_csv([], paths.output("curve"))
         return {"steps": 0}
+    title = paths.checkpoints.name
     held_out = clips.held_out if clips.held_out is not clips.train else None
     checks = held_out_checks(config, program.objective, held_out, paths)
     identity = fingerprint_of(config, paths)
@@ -68,18 +90,13 @@ def fit(
     return result.metrics()
 
 
-def finish(codec: VideoCodec, clips: StageClips, paths: StagePaths, report: Report) -> Report:
-    """Measure the codec, write its folder and contract, and complete the report."""
-    codec.eval()
-    held_out = clips.batches_of(clips.held_out, PSNR_CLIPS)
-    metrics = {**report.metrics, "psnr": reconstruction_psnr(codec, clips.held_out, count=held_out)}
+def _quality(codec: VideoCodec, clips: StageClips) -> dict[str, float]:
+    """PSNR of clips, and of single frames where there are more."""
+    count = clips.batches_of(clips.held_out, PSNR_CLIPS)
+    metrics = {"psnr": reconstruction_psnr(codec, clips.held_out, count=count)}
     if clips.held_out.data.frames > 1:
-        metrics["psnr_single_frame"] = reconstruction_psnr(codec, clips.held_out, count=held_out, frames=1)
-    if launch().rank == 0:
-        _write(codec, paths.output("autoencoder"), sorted(paths.checkpoints.glob("ema-*")))
-        remove_checkpoints(paths)
-    counts = {"train_clips": len(clips.train.clips), "held_out_clips": len(clips.held_out.clips)}
-    return Report(report.stage, metrics=metrics, counts=counts, notes=[*clips.notes, *report.notes])
+        metrics["psnr_single_frame"] = reconstruction_psnr(codec, clips.held_out, count=count, frames=1)
+    return metrics
 
 
 def _write(codec: VideoCodec, folder: Path, others: list[Path]) -> None:

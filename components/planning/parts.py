@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
+from components.planning.clock import accumulation_on, refusal
 from components.planning.devices import Cluster
-from components.planning.memory import Memory
+from components.planning.memory import Memory, Setting, checkpoint_bytes
+from components.training.config import LoopConfig
 
 HOUR = 3600.0
 
@@ -55,6 +57,17 @@ class DataPlan:
     not_encoded: tuple[str, ...] = ()
 
 
+class Planned(Protocol):
+    """A training stage that can be asked about its batches."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def config(self) -> LoopConfig: ...
+    @property
+    def setting(self) -> Setting: ...
+
+
 @dataclass(frozen=True)
 class StagePlan:
     """One training stage."""
@@ -77,6 +90,41 @@ class StagePlan:
     checkpoints: int  # that are kept
     refusal: str = ""  # why it will not start on these GPUs
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        work: Planned,
+        cluster: Cluster,
+        *,
+        buckets: tuple[BucketPlan, ...],
+        choices: tuple[Choice, ...],
+        data: DataPlan,
+        mean_seconds: float,
+        slowest_seconds: float,
+    ) -> "StagePlan":
+        """The plan of a stage whose batches take so long: in the mean, and the slowest of those of all GPUs."""
+        config, setting = work.config, work.setting
+        accumulation = accumulation_on(config, cluster.count)
+        return cls(
+            name=work.name,
+            cluster=cluster,
+            parameters=setting.trained,
+            frozen=setting.frozen,
+            steps=config.steps,
+            accumulation=accumulation,
+            refusal=refusal(config, cluster.count),
+            zero_stage=setting.zero_stage,
+            recompute=setting.recompute,
+            precision="bf16" if setting.bf16 else "fp32",
+            buckets=buckets,
+            choices=choices,
+            data=data,
+            batch_seconds=mean_seconds * accumulation,
+            step_seconds=slowest_seconds * accumulation,
+            checkpoint_bytes=checkpoint_bytes(setting.trained, setting.averages),
+            checkpoints=min(config.keep_last_n + 1, -(-config.steps // config.checkpoint_steps)),
+        )
 
     @property
     def step_flops(self) -> float:

@@ -5,6 +5,7 @@ goes through here, before there is an engine and after it has gone.
 """
 
 import logging
+import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, TypeVar, cast
@@ -28,8 +29,7 @@ def join(*, patience_seconds: float | None = None) -> Any:
     if patience_seconds is not None:
         patience = timedelta(seconds=patience_seconds)
         runtime.limit_waiting(patience_seconds)
-    import deepspeed
-
+    deepspeed = load_deepspeed()
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     backend = "gloo"
     if torch.cuda.is_available():
@@ -44,6 +44,22 @@ def join(*, patience_seconds: float | None = None) -> Any:
     # None of DeepSpeed's operators is used. It would run a compiler to see which it could build, and build one.
     deepspeed.ops.__compatible_ops__ = {}
     deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
+    return deepspeed
+
+
+def load_deepspeed() -> Any:
+    """DeepSpeed. Its autotuner, which nothing here uses, would bring in all of MLflow: where nothing is tracked that
+    is a quarter of the time that a process takes to start."""
+    modules = cast(dict[str, Any], sys.modules)
+    tracked = runtime.tracking_enabled() and runtime.is_main_process()
+    hidden = not tracked and "mlflow" not in modules
+    if hidden:
+        modules["mlflow"] = None  # to `import` this means that there is no such module
+    try:
+        import deepspeed
+    finally:
+        if hidden:
+            del modules["mlflow"]
     return deepspeed
 
 

@@ -1,9 +1,6 @@
 """The program of W.A.L.T: ranks split batches alike, images stand in for clips, low resolution goes with its clip."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import fields, replace
 
 import numpy as np
@@ -20,9 +17,10 @@ from components.errors import ContractError
 from models.diffusion import FramePrediction, InputChannels, NoiseAugmentation, VPrediction
 from models.transformers.convert import build
 from models.transformers.presets import PRESETS
+from tests import two_ranks
 from tests.tiny_latents import contract
 from tests.tiny_split import BATCH, STEPS
-from tests.tiny_systems import ROOT, make_system_latents
+from tests.tiny_systems import make_system_latents
 
 KINDS = [
     ("16px", (1, 16, 16), (8, 1, 4, 4)),
@@ -67,20 +65,9 @@ def rng(seed=0):
 
 def test_two_ranks_split_their_batches_alike_under_zero_3(root, tmp_path):
     """Each step has a pass for the estimate and one with gradients, and as many samples of it see one on both ranks."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     (tmp_path / "artifacts").symlink_to(root / "artifacts")
     (tmp_path / "store").symlink_to(root / "store")
-    latents = tmp_path / "artifacts/latents/tiny.json"
-    done = subprocess.run(
-        [*launcher, "-m", "tests.tiny_split", str(tmp_path), str(latents)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "REELFORGE_TRACKING": "off"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    two_ranks.run("tests.tiny_split", tmp_path, tmp_path / "artifacts/latents/tiny.json")
     passes = [json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in (0, 1)]
     assert passes[0] == passes[1]
     first, second = passes[0][::2], passes[0][1::2]

@@ -46,15 +46,17 @@ def per_block(width: int, hidden: int, tokens: int, pairs: float) -> float:
     return projections + 4 * width * (pairs + tokens * LENGTH)
 
 
-@pytest.mark.parametrize(("frames", "height", "width"), [(1, 64, 64), (15, 30, 53), (30, 90, 160)])
-def test_stdit3_costs_what_its_formula_says(frames: int, height: int, width: int) -> None:
-    model = on_meta_device("stdit3-xl-2")
+@pytest.mark.parametrize(
+    ("depth", "frames", "height", "width"), [(2, 1, 64, 64), (2, 15, 30, 53), (28, 30, 90, 160)]
+)
+def test_stdit3_costs_what_its_formula_says(depth: int, frames: int, height: int, width: int) -> None:
+    model = on_meta_device("stdit3-xl-2", depth=depth)
     space, hidden = math.ceil(height / 2) * math.ceil(width / 2), 4 * 1152
     tokens = frames * space
     spatial = per_block(1152, hidden, tokens, tokens * space)
     temporal = per_block(1152, hidden, tokens, tokens * frames)
     ends = 2 * tokens * 1152 * (4 * 4 + 8 * 4) + 2 * LENGTH * (4096 * 1152 + 1152**2)
-    formula = BOTH_PASSES * (28 * (spatial + temporal) + ends)
+    formula = BOTH_PASSES * (depth * (spatial + temporal) + ends)
     assert captioned(model, frames, height, width) == pytest.approx(formula, rel=0.01)
 
 

@@ -1,9 +1,6 @@
 """DeepSpeed on one process does what a plain loop does, whatever its ZeRO stage; two processes do what one does."""
 
-import subprocess
-import sys
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,9 +9,9 @@ from torch import nn
 from components.errors import UserError
 from components.training.loop import seed_of
 from components.training.schedule import learning_rate
+from tests import two_ranks
 from tests.tiny_training import Regression, loop_config, loop_paths, run_tiny
 
-ROOT = Path(__file__).parents[3]
 STOP = {"retries": 0}  # at the first broken step
 
 
@@ -124,10 +121,7 @@ def test_activation_checkpointing_is_refused_where_the_module_has_none(tmp_path)
 def two_processes(tmp_path_factory):
     """Folder of runs by two processes, one per ZeRO stage."""
     root = tmp_path_factory.mktemp("two")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [*launcher, "-m", "tests.tiny_training", str(root), "0", "1", "2", "3"]
-    result = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr[-4000:]
+    two_ranks.run("tests.tiny_training", root, "0", "1", "2", "3")
     return root
 
 

@@ -1,8 +1,5 @@
 """A clip divided among two processes gives the output, the loss and the gradients of the clip on one."""
 
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,8 +8,8 @@ import torch
 
 from models.transformers.sequence import DividedSequence
 from models.transformers.video_transformer import VideoTransformer
+from tests import two_ranks
 
-ROOT = Path(__file__).parents[3]
 PATTERNS = {
     "frames and tubes": {"spatial": {"size": [1, None, None]}, "temporal": {"size": [None, 1, 1]}},
     "shifted windows": {"brick": {"size": [2, 2, 2]}, "moved": {"size": [2, 2, 2], "shift": [1, 1, 1]}},
@@ -61,7 +58,7 @@ def run(model, grid):
     }
 
 
-def as_one_of_two(folder):
+def main():
     """What each process does: all cases, with gradients averaged as a training engine does it."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo")
@@ -76,22 +73,14 @@ def as_one_of_two(folder):
                 torch.distributed.all_reduce(value)
             found[name, side] = output, {key: value / 2 for key, value in gradients.items()}
     if torch.distributed.get_rank() == 0:
-        torch.save(found, Path(folder) / "found.pt")
+        torch.save(found, Path(sys.argv[1]) / "found.pt")
     torch.distributed.barrier()
 
 
 @pytest.fixture(scope="module")
 def divided(tmp_path_factory):
     folder = tmp_path_factory.mktemp("divided")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = str(listener.getsockname()[1])
-    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GLOO_SOCKET_IFNAME": "lo"}
-    command = [sys.executable, "-m", "tests.models.transformers.test_sequence", str(folder)]
-    children = [
-        subprocess.Popen(command, cwd=ROOT, env={**os.environ, **place, "RANK": rank}) for rank in "01"
-    ]
-    assert [child.wait(timeout=300) for child in children] == [0, 0]
+    two_ranks.run("tests.models.transformers.test_sequence", folder)
     return torch.load(folder / "found.pt")
 
 
@@ -126,7 +115,3 @@ def test_a_model_that_needs_all_tokens_elsewhere_is_refused():
     model = VideoTransformer(depth=(1, 1, 1), heads=4, head_width=8, caption_channels=12)
     with pytest.raises(ValueError, match="hourglass"):
         model.divide_sequence(divided_by(2))
-
-
-if __name__ == "__main__":
-    as_one_of_two(sys.argv[1])
