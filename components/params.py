@@ -39,6 +39,7 @@ from components.denoiser.system_config import CausalConfig, HdVilaConfig, WaltCo
 from components.errors import ParamsError
 from components.evaluation.config import EvaluateConfig, ExtractorConfig
 from components.registry.config import GateConfig
+from components.runtime import profile_store
 from components.storage import Place, place_of
 from components.text.config import TextEncoderConfig
 from components.training.config import LaunchConfig
@@ -64,6 +65,9 @@ class CandidateConfig(Section):
     latents: str  # that the transformer was trained on
 
 
+LOCAL_STORE = "store"
+
+
 class RuntimeConfig(Section):
     """What may change without changing a result; never a DVC parameter."""
 
@@ -83,7 +87,7 @@ class RuntimeConfig(Section):
     caption_requests: PositiveInt = 8  # that are under way at a time
     caption_seconds: PositiveFloat = 120  # that one may take
     caption_retries: NonNegativeInt = 5  # of one that failed, with growing pauses
-    store: str = "store"  # where tables and latents lie: a folder, or s3://bucket/prefix
+    store: str | None = None  # where tables and latents lie: a folder, or s3://; None: see `store_uri`
     cache: str = "store/cache"  # local folder for what was fetched from s3://
     cache_gb: PositiveFloat = 20  # that it may hold
     registered_file_mb: NonNegativeFloat = 64  # larger files of a model are registered by address and sha256
@@ -106,9 +110,13 @@ class RuntimeConfig(Section):
         """The cache of what is fetched from `s3://`."""
         return BlockCache((root / self.cache).resolve(), int(self.cache_gb * GIGABYTE))
 
+    def store_uri(self, root: Path) -> str:
+        """What is said here, else by the profile of a deployed platform, else the folder `store`."""
+        return self.store or profile_store(root) or LOCAL_STORE
+
     def store_place(self, root: Path) -> Place:
         """The folder or prefix that tables and latents lie below."""
-        return place_of(self.store, root, self.block_cache(root))
+        return place_of(self.store_uri(root), root, self.block_cache(root))
 
 
 class Params(Section):
@@ -238,7 +246,7 @@ def place_in(root: Path, uri: str) -> Place:
 
 
 def store_of(root: Path) -> Place:
-    """Where the tables and latents of a workspace lie: `runtime.store`. Raises `ParamsError`."""
+    """Where the tables and latents of a workspace lie: `runtime.store`, or the profile's. Raises `ParamsError`."""
     return runtime_of(root).store_place(root)
 
 

@@ -63,6 +63,16 @@ def use_profile(root: Path) -> "Profile | None":
     return profile
 
 
+def profile_store(root: Path) -> str | None:
+    """Where the profile in force puts tables and latents; None where it says nothing, or there is none."""
+    path = profile_path(root)
+    if path is None:
+        return None
+    from components.profile import Profile
+
+    return Profile.load(path).store
+
+
 def profile_overrides(settings: dict[str, str]) -> dict[str, str]:
     """Of a profile's settings, those that the environment had set to something else before: name -> its value."""
     return {
@@ -218,6 +228,11 @@ def server_environment(settings: dict[str, str]) -> dict[str, str]:
     """Environment for a server started here: nothing that says where a client's services are, then `settings`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OF_CLIENTS)}
     return {**kept, "DO_NOT_TRACK": "1", **settings}
+
+
+def terraform_environment(data: Path) -> dict[str, str]:
+    """Environment for Terraform, which keeps providers and the place of its state in `data`."""
+    return {**os.environ, "TF_DATA_DIR": str(data), "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
 
 
 def search_path() -> str:

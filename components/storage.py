@@ -264,7 +264,7 @@ def check_writable(place: Place) -> None:
         except ObjectError as error:
             raise UserError(
                 f"{error}; a store needs s3:PutObject and s3:DeleteObject below {place}: ask for them, or set"
-                " runtime.store to another place"
+                " runtime.store in params.yaml to another place"
             ) from None
 
 

@@ -1,7 +1,7 @@
 """The tables of sources and clips: one Lance table each in the store, a new version per stage.
 
-The store is the folder or the `s3://` prefix that `runtime.store` names. Manifests name tables relative to it, so
-they are the same wherever it lies.
+The store is the folder or the `s3://` prefix that `runtime.store` or else the profile names. Manifests name tables
+relative to it, so they are the same wherever it lies.
 
 A stage adds its columns to the version its input manifest names; columns that were there are not written
 again. DVC tracks the manifest, a small JSON file, and not the table. A manifest holds nothing but facts

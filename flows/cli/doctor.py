@@ -145,13 +145,15 @@ def _cluster() -> str:
 
 def _storage() -> str:
     from components.params import Params, place_in
+    from components.runtime import profile_store
     from components.storage import check_readable, check_writable
 
     params = Params.load(ROOT / "params.yaml")
     videos, store = place_in(ROOT, params.ingest.videos), params.runtime.store_place(ROOT)
     check_readable(videos)
     check_writable(store)
-    return f"videos in {params.ingest.videos}, tables and latents in {params.runtime.store}"
+    said = " (as the profile says)" if params.runtime.store is None and profile_store(ROOT) else ""
+    return f"videos in {params.ingest.videos}, tables and latents in {params.runtime.store_uri(ROOT)}{said}"
 
 
 def _registry() -> str:

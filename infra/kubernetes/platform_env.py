@@ -1,6 +1,6 @@
 """Terraform's output `profile` on standard input, an overlay's `platform.env` on standard output.
 
-terraform -chdir=infra/terraform/prod output -json profile | python infra/kubernetes/platform_env.py --tag 0.1.0
+reelforge infra status --environment prod --json | python infra/kubernetes/platform_env.py --tag 0.1.0
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main() -> int:
     try:
         lines = values(json.load(sys.stdin), arguments.tag)
     except json.JSONDecodeError:
-        sys.stderr.write("standard input is not JSON; use `terraform output -json profile`\n")
+        sys.stderr.write("standard input is not JSON; use `reelforge infra status --json`\n")
         return 2
     except ValueError as error:
         sys.stderr.write(f"{error}\n")

@@ -77,5 +77,5 @@ def copy_of_the_tree(folder: Path) -> Path:
     """infra/terraform without what somebody's own runs have left in it. Skips where there is no Terraform."""
     if shutil.which("terraform") is None:
         pytest.skip("terraform is not installed")
-    left = shutil.ignore_patterns(".terraform", "*.tfstate*", "backend.hcl", "*.tfvars.json", "*.plan")
+    left = shutil.ignore_patterns(".terraform", "*.tfstate*", "*.backend.hcl", "*.tfvars.json", "*.plan")
     return Path(shutil.copytree(SOURCE, folder / "terraform", ignore=left))

@@ -12,7 +12,7 @@ from tests.infra.rendered import ENVIRONMENTS, KUBERNETES, NAMESPACE, platform_e
 
 
 def profile(name: str) -> dict:
-    """Of the form of `output "profile"` in infra/terraform/modules/stack/outputs.tf."""
+    """Of the form of `output "profile"` in infra/terraform/platform/outputs.tf."""
     arn = "arn:aws:secretsmanager:us-east-1:111122223333:secret:"
     return {
         "region": "us-east-1",
@@ -71,7 +71,7 @@ def test_the_profile_of_the_tests_has_only_names_that_terraform_gives():
     ("text", "said"),
     [
         (json.dumps(profile("dev") | {"roles": None}), "`compute` is false"),
-        ("no json", "terraform output -json profile"),
+        ("no json", "reelforge infra status --json"),
     ],
 )
 def test_a_profile_that_lacks_something_says_the_way_out(text, said):

@@ -1,6 +1,6 @@
-"""Terraform: well-formed, the same code for dev and prod, and its plans what we say they are.
+"""Terraform: well-formed, one code for dev and prod, and its plans what we say they are.
 
-The plan assertions themselves are in infra/terraform/modules/stack/tests.
+The plan assertions themselves are in infra/terraform/platform/tests.
 """
 
 import re
@@ -10,9 +10,11 @@ import pytest
 
 from tests.infra.terraform_command import SOURCE, Terraform, copy_of_the_tree
 
-ROOTS = ("dev", "prod", "state")
+ROOTS = ("platform", "state")
+ENVIRONMENTS = ("dev", "prod")
 FILES = sorted(path for path in SOURCE.rglob("*.tf") if ".terraform" not in path.parts)
 MAX_LINES = 300
+PASSAGE = 15
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def test_roots_are_valid_with_the_locked_provider(root: str, tree: Path):
 @pytest.mark.infra
 def test_plans_are_what_we_say(tree: Path):
     """Encryption, no public access, EFA cards, purchase, scaling, IAM, budget; and what bad input is told."""
-    stack = Terraform(tree / "modules" / "stack")
+    stack = Terraform(tree / "platform")
     stack.init("-backend=false")
     said = stack.run("test", seconds=400)
     passed = re.search(r"Success! (\d+) passed, 0 failed", said)
@@ -66,22 +68,40 @@ def test_one_efa_card_less_fails_the_plan_assertions(tree: Path, tmp_path: Path)
         whole.replace("range(local.gpu[0].efa_interfaces)", "range(local.gpu[0].efa_interfaces - 1)")
     )
     assert nodes.read_text() != whole
-    stack = Terraform(broken / "modules" / "stack")
+    stack = Terraform(broken / "platform")
     stack.init("-backend=false")
     done = stack.ask("test", "-filter=tests/cluster.tftest.hcl")
     assert done.returncode == 1
     assert "a p5.48xlarge has 32 network cards" in done.stdout
 
 
-@pytest.mark.parametrize("name", ["main.tf", "variables.tf"])
-def test_dev_and_prod_differ_in_their_values_only(name: str):
-    assert (SOURCE / "dev" / name).read_bytes() == (SOURCE / "prod" / name).read_bytes()
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_an_environment_sets_what_has_no_default_and_is_not_the_teams_to_say(name: str):
+    declared = blocks(SOURCE / "platform/variables.tf", "variable")
+    text = (SOURCE / f"platform/environments/{name}.tfvars").read_text()
+    values = dict(re.findall(r"^(\w+) *= (.*)$", text, flags=re.MULTILINE))
+    needed = {variable for variable, body in declared.items() if not re.search(r"^  default +=", body, re.M)}
+    assert set(values) <= set(declared)
+    assert needed - set(values) == {"region", "zones", "budget"}
+    assert values["environment"] == f'"{name}"'
 
 
-def test_roots_take_what_the_stack_takes_and_pass_it_on():
-    assert (SOURCE / "dev/variables.tf").read_bytes() == (SOURCE / "modules/stack/variables.tf").read_bytes()
-    passed = set(re.findall(r"= var\.(\w+)$", (SOURCE / "dev/main.tf").read_text(), flags=re.MULTILINE))
-    assert passed >= set(blocks(SOURCE / "dev/variables.tf", "variable")) - {"aws_endpoint"}
+def test_no_passage_is_written_twice():
+    """Of fifteen lines in a row, which is more than a version block, or what two groups of nodes have in common."""
+    seen: dict[tuple[str, ...], str] = {}
+    twice = set()
+    for path in FILES:
+        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        for start in range(len(lines) - PASSAGE + 1):
+            first = seen.setdefault(tuple(lines[start : start + PASSAGE]), name_of(path))
+            if first != name_of(path):
+                twice.add((first, name_of(path)))
+    assert twice == set()
+
+
+def test_both_roots_lock_the_same_provider():
+    locks = [(SOURCE / root / ".terraform.lock.hcl").read_bytes() for root in ROOTS]
+    assert locks[0] == locks[1]
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -95,7 +115,7 @@ def test_what_goes_in_and_out_is_described(path: Path):
         assert re.search(r"^  description +=", body, flags=re.MULTILINE), output
 
 
-@pytest.mark.parametrize("path", [SOURCE / "dev/variables.tf", SOURCE / "state/main.tf"], ids=name_of)
+@pytest.mark.parametrize("path", [SOURCE / "platform/variables.tf", SOURCE / "state/main.tf"], ids=name_of)
 def test_what_a_person_sets_is_validated(path: Path):
     unchecked = {
         name
@@ -117,7 +137,10 @@ def test_no_account_zone_or_password_is_written_down(path: Path):
 
 @pytest.mark.parametrize("root", ROOTS)
 def test_the_provider_is_pinned_and_locked_for_every_platform(root: str):
-    pinned = re.search(r'version = "(\d+\.\d+\.\d+)"', (SOURCE / root / "main.tf").read_text())
+    pinned = re.search(
+        r'version = "(\d+\.\d+\.\d+)"',
+        (SOURCE / root / ("main.tf" if root == "state" else "provider.tf")).read_text(),
+    )
     lock = (SOURCE / root / ".terraform.lock.hcl").read_text()
     assert pinned
     assert f'version     = "{pinned[1]}"' in lock

@@ -82,7 +82,7 @@ module "bucket" {
 }
 
 output "backend" {
-  description = "Contents of backend.hcl for an environment; add key = \"dev.tfstate\" or \"prod.tfstate\"."
+  description = "Contents of an environment's NAME.backend.hcl; add key = \"dev.tfstate\" or \"prod.tfstate\"."
   value       = <<-TEXT
     bucket       = "${module.bucket.name}"
     region       = "${var.region}"

@@ -4,7 +4,7 @@ mock_provider "aws" {
 
 run "a_bucket" {
   module {
-    source = "../bucket"
+    source = "../modules/bucket"
   }
 
   variables {
@@ -66,7 +66,7 @@ run "a_name_that_s3_does_not_take" {
   command = plan
 
   module {
-    source = "../bucket"
+    source = "../modules/bucket"
   }
 
   variables {

@@ -23,7 +23,7 @@ variables {
 
 run "databases" {
   module {
-    source = "../tracking"
+    source = "../modules/tracking"
   }
 
   assert {
@@ -79,7 +79,7 @@ run "rotation" {
   command = plan
 
   module {
-    source = "../tracking"
+    source = "../modules/tracking"
   }
 
   assert {
@@ -93,7 +93,7 @@ run "rotation" {
 
 run "secrets" {
   module {
-    source = "../secrets"
+    source = "../modules/secrets"
   }
 
   variables {
@@ -115,7 +115,7 @@ run "secrets" {
 
 run "lustre" {
   module {
-    source = "../lustre"
+    source = "../modules/lustre"
   }
 
   variables {

@@ -82,6 +82,16 @@ run "everything" {
   }
 }
 
+run "values_of_another_environment_are_refused" {
+  command = plan
+
+  variables {
+    environment = "prod"
+  }
+
+  expect_failures = [terraform_data.environment]
+}
+
 run "storage_stays_when_compute_goes" {
   variables {
     compute = false

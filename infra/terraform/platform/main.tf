@@ -8,8 +8,22 @@ locals {
 
 data "aws_caller_identity" "current" {}
 
+# The state remembers whose it is: dev's values never turn what stands in prod's state into a second dev.
+resource "terraform_data" "environment" {
+  input = var.environment
+
+  lifecycle {
+    ignore_changes = [input]
+
+    postcondition {
+      condition     = self.output == var.environment
+      error_message = "this is the state of ${self.output}, and the values are those of ${var.environment}: `terraform init -reconfigure` with that environment's backend file."
+    }
+  }
+}
+
 module "storage" {
-  source = "../storage"
+  source = "../modules/storage"
 
   name            = local.name
   destroy_buckets = var.destroy_buckets
@@ -17,7 +31,7 @@ module "storage" {
 }
 
 module "budget" {
-  source = "../budget"
+  source = "../modules/budget"
   count  = length(var.budget[*])
 
   name        = "${local.name}-monthly"
@@ -26,7 +40,7 @@ module "budget" {
 }
 
 module "network" {
-  source = "../network"
+  source = "../modules/network"
   count  = local.compute
 
   name               = local.name
@@ -38,7 +52,7 @@ module "network" {
 }
 
 module "cluster" {
-  source = "../cluster"
+  source = "../modules/cluster"
   count  = local.compute
 
   name               = local.name
@@ -58,7 +72,7 @@ module "cluster" {
 }
 
 module "lustre" {
-  source = "../lustre"
+  source = "../modules/lustre"
   count  = var.lustre == null ? 0 : local.compute
 
   name                   = local.name
@@ -71,7 +85,7 @@ module "lustre" {
 }
 
 module "tracking" {
-  source = "../tracking"
+  source = "../modules/tracking"
   count  = local.compute
 
   name                     = local.name
@@ -84,7 +98,7 @@ module "tracking" {
 }
 
 module "secrets" {
-  source = "../secrets"
+  source = "../modules/secrets"
   count  = local.compute
 
   name            = local.name

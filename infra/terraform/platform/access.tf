@@ -12,7 +12,7 @@ locals {
 }
 
 module "access" {
-  source = "../access"
+  source = "../modules/access"
   count  = local.compute
 
   name         = local.name

@@ -1,5 +1,5 @@
-# One interface for the stack and its roots: dev/variables.tf and prod/variables.tf are copies of this file, and
-# environment.auto.tfvars beside them says what differs.
+# What an environment is made of. environments/NAME.tfvars sets what dev and prod differ in; a team sets region, zones,
+# GPUs and budget in a file of its own.
 
 variable "environment" {
   description = "Which of the two: part of every name."

@@ -31,3 +31,8 @@ output "profile" {
     }
   }
 }
+
+output "kubeconfig_command" {
+  description = "How to get access to the cluster."
+  value       = var.compute ? "aws eks update-kubeconfig --region ${var.region} --name ${one(module.cluster[*].name)}" : null
+}

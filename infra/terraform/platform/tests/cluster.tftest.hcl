@@ -27,7 +27,7 @@ variables {
 
 run "h100_on_demand" {
   module {
-    source = "../cluster"
+    source = "../modules/cluster"
   }
 
   assert {
@@ -127,7 +127,7 @@ run "the_autoscaler_knows_an_empty_group" {
   command = plan
 
   module {
-    source = "../cluster"
+    source = "../modules/cluster"
   }
 
   assert {
@@ -138,7 +138,7 @@ run "the_autoscaler_knows_an_empty_group" {
 
 run "a_capacity_block" {
   module {
-    source = "../cluster"
+    source = "../modules/cluster"
   }
 
   variables {
@@ -172,7 +172,7 @@ run "a_capacity_block" {
 
 run "spot" {
   module {
-    source = "../cluster"
+    source = "../modules/cluster"
   }
 
   variables {
@@ -196,7 +196,7 @@ run "spot" {
 
 run "no_gpus_and_an_office" {
   module {
-    source = "../cluster"
+    source = "../modules/cluster"
   }
 
   variables {
@@ -225,7 +225,7 @@ run "a_zone_without_such_machines" {
   command = plan
 
   module {
-    source = "../cluster"
+    source = "../modules/cluster"
   }
 
   override_data {

@@ -1,5 +1,5 @@
-# dev: one NAT gateway, small databases, no GPU until one is asked for. Say region, zones and budget in a file of
-# your own: terraform plan -var-file=mine.tfvars
+# dev: one NAT gateway, small databases, no GPU until one is asked for. Region, zones and budget are
+# the team's to say, in a file of its own.
 environment  = "dev"
 nat_per_zone = false
 
