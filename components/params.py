@@ -36,6 +36,7 @@ from components.denoiser.config import PixArtConfig, TrainConfig
 from components.denoiser.system_config import CausalConfig, HdVilaConfig, WaltConfig
 from components.errors import ParamsError
 from components.evaluation.config import EvaluateConfig, ExtractorConfig
+from components.ladder.config import SurvivalConfig
 from components.registry.config import GateConfig
 from components.storage import Place, place_of
 from components.text.config import TextEncoderConfig
@@ -131,6 +132,7 @@ class Params(Section):
     causal: CausalConfig | None = None
     candidate: CandidateConfig
     extractor: ExtractorConfig
+    ladder: SurvivalConfig
     evaluate: EvaluateConfig
     gate: GateConfig
     runtime: RuntimeConfig = RuntimeConfig()

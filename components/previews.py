@@ -4,7 +4,6 @@ They lie in `previews/STAGE` of the workspace and go to MLflow. Prompts and seed
 """
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from components.errors import ContractError, UserError
 from components.params import Params
 from components.runtime import compute_device, is_main_process, resolve_precision
 from components.training.config import PreviewConfig
-from components.training.program import Check
+from components.training.program import Check, Found
 from models.autoencoders import load_autoencoder
 from models.diffusion.times import Times
 from models.generation.layout import Settings
@@ -82,7 +81,7 @@ class Previews:
     def every(self) -> int:
         return self.config.steps
 
-    def look(self, _module: nn.Module, step: int) -> Mapping[str, float]:
+    def look(self, _module: nn.Module, step: int) -> Found:
         """Writes one file for each prompt."""
         videos = self.pipeline(self.config.prompts)
         if is_main_process():
@@ -91,7 +90,7 @@ class Previews:
                     write_preview(self.folder / f"step-{step:06d}-{number:02d}", video, self.fps)
                 )
             log.info("%d previews of step %d are in %s", len(videos), step, self.folder)
-        return {}
+        return Found()
 
     @property
     def fps(self) -> float:

@@ -108,6 +108,14 @@ def _publish(name: str, root: Path, seconds: float) -> None:
     create_markdown_artifact(markdown, key=key, description=f"Report of stage {name}")
 
 
+@task(name="sync-ladder", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=RETRY_SECONDS)
+def sync_ladder(workspace: Workspace) -> bool:
+    """Fetch the champion's ladder for the candidate's; True if that changed what it is held against."""
+    from components.registry.ladder import sync_ladder as sync
+
+    return sync(workspace.root, workspace.params)
+
+
 @task(name="sync-baseline", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=RETRY_SECONDS)
 def sync_baseline(workspace: Workspace) -> bool:
     """Fetch the champion's evaluation for the gate; True if that changed what the gate compares with."""

@@ -21,7 +21,14 @@ from tests.tiny_parts import CAPTIONS, tiny_text
 
 ROOT = Path(__file__).parents[1]
 CLIPS = 8
-LOOP = {"precision": "fp32", "log_steps": 10, "checkpoint_steps": 1000, "ema": 0.0, "zero_stage": 0}
+LOOP = {
+    "precision": "fp32",
+    "log_steps": 10,
+    "checkpoint_steps": 1000,
+    "ema": 0.0,
+    "zero_stage": 0,
+    "ladder": {"steps": 0},
+}
 Kind = tuple[str, tuple[int, int, int], tuple[int, int, int, int]]  # resolution, pixels, latent
 
 

@@ -4,7 +4,9 @@ The training loss says little of a diffusion model, as its noise levels vary mor
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+import math
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
@@ -16,27 +18,33 @@ from components.artifacts import StagePaths
 from components.data.config import BatchesConfig
 from components.data.latents import LatentStore
 from components.data.loader import LatentBatch, first_of_each
-from components.denoiser.config import LatentStageConfig
+from components.denoiser.config import DenoiserConfig
 from components.runtime import compute_device
 from components.training import processes
 from components.training.config import ValidationConfig
-from components.training.program import VALIDATION_LOSS, Check
+from components.training.program import VALIDATION_LOSS, Check, Found
 from models.diffusion import IMAGE_FPS, Conditions, Denoiser
 from models.diffusion.fixed_draws import Objective, fixed_noise, interior_times, losses_at
 
 log = logging.getLogger(__name__)
 
 
-def held_out_checks(config: LatentStageConfig, paths: StagePaths, objective: Objective) -> list[Check]:
+def held_out_checks(config: DenoiserConfig, paths: StagePaths, objective: Objective) -> list[Check]:
     """The validation loss of a stage, if it asks for one and there are held-out clips."""
     if not config.validation.steps:
         return []
+    check = held_out_loss(config, paths, objective)
+    return [check] if check else []
+
+
+def held_out_loss(config: DenoiserConfig, paths: StagePaths, objective: Objective) -> "HeldOutLoss | None":
+    """As `validation` says; None where there are no held-out clips."""
     store = LatentStore(paths.input("latents"), root=paths.root)
     check = HeldOutLoss(store, config.batches, objective, config.validation, config.sequence_parallel > 1)
-    if not check.batches:
-        log.warning("no validation loss: %s has no held-out clips in these buckets", paths.input("latents"))
-        return []
-    return [check]
+    if check.batches:
+        return check
+    log.warning("no validation loss: %s has no held-out clips in these buckets", paths.input("latents"))
+    return None
 
 
 @dataclass
@@ -66,19 +74,23 @@ class HeldOutLoss:
     def scores(self) -> bool:
         return True
 
-    def look(self, module: nn.Module, _step: int) -> Mapping[str, float]:
-        sums: dict[str, tuple[float, int]] = {}
+    def look(self, module: nn.Module, _step: int) -> Found:
+        """The loss per bucket and over all samples; of a clip with several windows, their mean for `clips`."""
+        mine: list[tuple[str, str, float]] = []
         for batch, counts in self._shared():
-            losses = self._losses(cast(Denoiser, module), batch)
+            losses = self._losses(cast(Denoiser, module), batch).tolist()
             if counts:
-                total, number = sums.get(batch.bucket, (0.0, 0))
-                sums[batch.bucket] = (total + float(losses.sum()), number + len(losses))
-        found = [sums] if self.alone else processes.from_all(sums)
-        names = sorted({name for one in found for name in one})
-        totals = {name: [sum(one.get(name, (0.0, 0))[k] for one in found) for k in (0, 1)] for name in names}
-        whole = sum(total for total, _ in totals.values()) / sum(number for _, number in totals.values())
-        means = {f"{VALIDATION_LOSS}_{name}": total / number for name, (total, number) in totals.items()}
-        return {VALIDATION_LOSS: whole, **means}
+                mine += [(batch.bucket, *each) for each in zip(batch.clip_ids, losses, strict=True)]
+        every = mine if self.alone else [one for part in processes.from_all(mine) for one in part]
+        buckets: dict[str, list[float]] = defaultdict(list)
+        clips: dict[str, list[float]] = defaultdict(list)
+        for bucket, clip, loss in every:
+            buckets[bucket].append(loss)
+            clips[f"{bucket}/{clip}"].append(loss)
+        whole = _mean([loss for _, _, loss in every])
+        means = {f"{VALIDATION_LOSS}_{name}": _mean(buckets[name]) for name in sorted(buckets)}
+        own = {name: _mean(clips[name]) for name in sorted(clips)}
+        return Found({VALIDATION_LOSS: whole, **means}, whole, own)
 
     def _shared(self) -> Iterator[tuple[LatentBatch, bool]]:
         """This process's batches. All have as many, which ZeRO 3 needs; a repeated one does not count."""
@@ -109,3 +121,7 @@ class HeldOutLoss:
             for index, time in enumerate(times)
         ]
         return torch.stack(losses).double().mean(dim=0).cpu()
+
+
+def _mean(values: list[float]) -> float:
+    return math.fsum(values) / len(values)

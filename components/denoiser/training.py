@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from components.artifacts import StagePaths, fresh_folder, write_json
 from components.data.loader import LatentBatches
@@ -20,7 +20,8 @@ from components.training import processes
 from components.training.averages import each_average
 from components.training.checkpoint import fingerprint_of, remove_checkpoints
 from components.training.config import LoopConfig
-from components.training.loop import train
+from components.training.curves import reported
+from components.training.loop import TrainResult, train
 from components.training.program import Check, Program
 from models.coverage import CoverageReport
 from models.diffusion import FrameMasks, InputChannels, RectifiedFlow, Times
@@ -30,6 +31,15 @@ log = logging.getLogger(__name__)
 COVERAGE = "coverage.json"
 NOTHING_BESIDE = InputChannels()
 MakeProgram = Callable[[VideoTransformer, Feed, LatentStageConfig], Program]
+
+
+class Recorder(Check, Protocol):
+    """A check that leaves a file beside the weights."""
+
+    def write(self, result: TrainResult, folder: Path, /) -> None: ...
+
+
+MakeRecorder = Callable[[VideoTransformer, RectifiedFlow], Recorder | None]
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,10 @@ class Course:
     program: Program
     facts: TrainingFacts
     samples: int  # of an epoch
-    checks: Sequence[Check] = ()  # looks at the averaged weights while it trains
+    recorder: Recorder | None = (
+        None  # looks at the averaged weights, and leaves what it has found beside them
+    )
+    checks: Sequence[Check] = ()  # that look at them too
 
 
 def epsilon_program(model: VideoTransformer, feed: Feed, _config: LatentStageConfig) -> Program:
@@ -69,25 +82,41 @@ OBJECTIVES: dict[str, MakeProgram] = {"epsilon": epsilon_program, "flow": flow_p
 
 
 def train_stage(
-    name: str, start: Start, batches: LatentBatches, config: LatentStageConfig, paths: StagePaths
+    name: str,
+    start: Start,
+    batches: LatentBatches,
+    config: LatentStageConfig,
+    paths: StagePaths,
+    make_recorder: MakeRecorder | None = None,
 ) -> Report:
-    """Train the model and write the averaged weights with coverage and facts to `paths.output("transformer")`."""
+    """Train the model and write the averaged weights with coverage and facts to `paths.output("transformer")`.
+
+    `make_recorder` makes what looks at a flow model in place of the plain validation loss.
+    """
     model = start.model
     require_channels(model, channels_of(batches), paths.input("latents"))
     _freeze(model, config)
     program = OBJECTIVES[start.objective](model, Feed(batches, config.caption_dropout), config)
     facts = facts_of(batches, start.objective, _plain(config.times))
-    checks = _checks(config, paths, model, program)
-    return train_program(name, start, Course(program, facts, batches.samples, checks), config, paths)
+    recorder = None
+    if make_recorder and isinstance(program, FlowProgram):
+        recorder = make_recorder(model, program.flow)
+    checks = _checks(config, paths, model, program, recorder)
+    course = Course(program, facts, batches.samples, recorder, checks)
+    return train_program(name, start, course, config, paths)
 
 
 def _checks(
-    config: LatentStageConfig, paths: StagePaths, model: VideoTransformer, program: Program
+    config: LatentStageConfig,
+    paths: StagePaths,
+    model: VideoTransformer,
+    program: Program,
+    recorder: Recorder | None,
 ) -> list[Check]:
-    """What the stage looks at while it trains: with the flow objective, which sampling needs."""
+    """What looks at the model beside the recorder: with the flow objective, which sampling needs."""
     if not isinstance(program, FlowProgram):
         return []
-    held_out = held_out_checks(config, paths, program.flow)
+    held_out = [] if recorder else held_out_checks(config, paths, program.flow)
     if not config.preview.steps:
         return held_out
     from components.previews import preview_checks  # brings in all that generation needs
@@ -101,15 +130,20 @@ def train_program(name: str, start: Start, course: Course, config: LoopConfig, p
     log.info("%s: weights\n%s", name, start.coverage.text())
     start.model.train()
     identity = fingerprint_of(config, paths)
-    result = train(course.program, config, paths, fingerprint=identity, title=name, checks=course.checks)
+    checks = [*([course.recorder] if course.recorder else []), *course.checks]
+    result = train(course.program, config, paths, fingerprint=identity, title=name, checks=checks)
     if is_main_process():
         others = each_average(course.program.module, result.other_averages)
-        export(start.model, start.coverage, course.facts, paths.output("transformer"), others)
+        with fresh_folder(paths.output("transformer")) as folder:
+            export(start.model, start.coverage, course.facts, folder, others)
+            if course.recorder:
+                course.recorder.write(result, folder)
         remove_checkpoints(paths)
     return Report(
         *(name, result.metrics(), {"samples": course.samples}),
         notes=_notes(start),
         quarantine=result.quarantine(),
+        looks=reported(result.looks),
     )
 
 
@@ -117,16 +151,15 @@ def export(
     model: VideoTransformer,
     coverage: CoverageReport,
     facts: TrainingFacts,
-    target: Path,
+    folder: Path,
     others: Iterable[str] = (),
 ) -> None:
-    """The folder that the next stage starts from. others: folders in it, for what the model holds at each."""
-    with fresh_folder(target) as folder:
-        model.requires_grad_(True).save_pretrained(folder)
-        write_json(folder / COVERAGE, coverage.as_dict())
-        facts.write(folder)
-        for name in others:
-            model.save_pretrained(folder / name)
+    """Fill the folder that the next stage starts from. others: folders in it, for what the model holds at each."""
+    model.requires_grad_(True).save_pretrained(folder)
+    write_json(folder / COVERAGE, coverage.as_dict())
+    facts.write(folder)
+    for name in others:
+        model.save_pretrained(folder / name)
 
 
 def require_channels(

@@ -12,8 +12,11 @@ from components.denoiser.stacks import stack_length
 from components.denoiser.system_config import WaltStageConfig
 from components.denoiser.training import Course, train_program
 from components.denoiser.v_prediction import Upsampling, VPredictionProgram
+from components.errors import UserError
+from components.ladder.check import Climber, ladder_of
 from components.report import Report
 from models.diffusion import FramePrediction, InputChannels, NoiseAugmentation, VPrediction
+from models.diffusion.guidance import GUIDANCE_RESCALE
 
 OBJECTIVE = "v_prediction"
 CHANNELS = InputChannels(estimate=True, frames=True)
@@ -36,7 +39,14 @@ def run(config: WaltStageConfig, paths: StagePaths) -> Report:
     )
     upsampling = config.upsampling.model_dump(mode="json") if config.upsampling else None
     facts = replace(facts_of(batches, OBJECTIVE, asdict(diffusion)), upsampling=upsampling)
-    return train_program(name, start, Course(program, facts, batches.samples), config, paths)
+    if config.upsampling and config.ladder.steps:
+        raise UserError(
+            f"{name}: the ladder makes videos from captions alone, which a super-resolution model cannot; set"
+            " ladder.steps to 0"
+        )
+    climber = Climber(start.model, diffusion, OBJECTIVE, asdict(diffusion.schedule), GUIDANCE_RESCALE)
+    course = Course(program, facts, batches.samples, ladder_of(config, paths, climber))
+    return train_program(name, start, course, config, paths)
 
 
 def _upsampling(config: WaltStageConfig, batches: LatentBatches, diffusion: VPrediction) -> Upsampling | None:

@@ -13,8 +13,13 @@ from components.page.media import data_uri
 from components.page.words import plural
 from components.registry.page.words import HEADLINES, METRIC_TITLES, number, title_of
 
-TONES = {"promote": "good", "reject": "bad", "inconclusive": "open"}
-HEADS = {"promote": "Promote", "reject": "Rejected", "inconclusive": "Cannot decide"}
+TONES = {"promote": "good", "reject": "bad", "rejected by the ladder": "bad", "inconclusive": "open"}
+HEADS = {
+    "promote": "Promote",
+    "reject": "Rejected",
+    "rejected by the ladder": "Rejected by the ladder",
+    "inconclusive": "Cannot decide",
+}
 STATUS_TONES = {"passed": "good", "failed": "bad", "undecided": "open", "left out": "open"}
 
 
