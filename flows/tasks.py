@@ -143,11 +143,11 @@ def promote(workspace: Workspace, versions: dict[str, str]) -> str:
 
 @task(name="report", cache_policy=NO_CACHE)
 def report(workspace: Workspace) -> str:
-    """Write the report page and log it to the pipeline's MLflow run; its path."""
-    from components.registry.report import write_report
+    """Write the report page and log it to the version it is about and to the pipeline's MLflow run; its path."""
+    from components.registry.report import publish_report
     from components.tracking import log_to_run
 
-    page = write_report(workspace.root)
+    page = publish_report(workspace.root)
     if workspace.parent_run:
         log_to_run(workspace.root, workspace.parent_run, page)
     create_markdown_artifact(
