@@ -73,8 +73,8 @@ class TrainResult:
 
     def _of_used(self) -> dict[str, float]:
         """The metrics of the averages that are exported, where they were looked at."""
-        rows = [row for row in reported(self.looks) if row["step"] == self.used]
-        return {**rows[0], "step": self.used} if rows else {}
+        (row,) = [row for row in reported(self.looks) if row["step"] == self.used] or [{}]
+        return {"used_step" if name == "step" else name: value for name, value in row.items()}
 
     def quarantine(self) -> list[dict[str, str]]:
         """For the stage's report: the samples of broken steps, each once."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from components.ladder.record import FLICKERING, MOTION_ENERGY, TOY_FVD, VALIDATION_LOSS, LadderRecord
 from components.ladder.survive import TRANSFORMER
-from components.registry.page.scores import STATUS_TONES, Check
+from components.registry.page.scores import STATUS_TONES, Check, sentence
 from components.registry.page.words import METRIC_TITLES, number
 from components.registry.register import PIPELINE
 from components.report import Report
@@ -59,4 +59,4 @@ def _checks(root: Path) -> list[Check]:
     """Each finding of the stage `ladder`, from its report."""
     path = root / "reports/ladder.json"
     told = [note.partition(": ") for note in Report.read(path).notes] if path.is_file() else []
-    return [Check(reason, STATUS_TONES[status]) for status, _, reason in told if status in STATUS_TONES]
+    return [Check(sentence(reason), STATUS_TONES[status]) for status, _, reason in told if status in STATUS_TONES]

@@ -36,14 +36,14 @@ def verdict_of(judged: Mapping[str, Any] | None, *, is_champion: bool) -> Verdic
         return Verdict(
             "Not judged yet",
             "open",
-            [_sentence("the gate has not run: `reelforge run` brings it up to date")],
+            [sentence("the gate has not run: `reelforge run` brings it up to date")],
         )
     decision = judged["verdict"]
     head = "Promoted" if decision == "promote" and is_champion else HEADS[decision]
-    return Verdict(head, TONES[decision], [_sentence(part) for part in judged["reason"].split("; ")])
+    return Verdict(head, TONES[decision], [sentence(part) for part in judged["reason"].split("; ")])
 
 
-def _sentence(reason: str) -> Markup:
+def sentence(reason: str) -> Markup:
     """A reason with the metrics' names as the page writes them, and `code` set as code."""
     said = re.sub(r"\w+", lambda word: METRIC_TITLES.get(word[0], word[0]), reason)
     parts = f"{said[:1].upper()}{said[1:]}.".split("`")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from components.artifacts import read_json, sha256_of
+from components.artifacts import sha256_of
 from components.data.latents import LatentManifest, LatentStore
 from components.errors import ParamsError, UserError
 from components.evaluation.classifier import Extractor
@@ -117,19 +117,20 @@ def test_the_best_look_is_used_where_it_is_asked_for(climbed, tmp_path):
     short = workspace(tmp_path / "short", optimizer=ruin, steps=step)  # the same run, ended there
     execute(STAGE, short)
     assert sha256_of(short / WEIGHTS) == sha256_of(best / WEIGHTS)
-    assert Report.read(best / f"reports/{STAGE}.json").metrics["step"] == step
+    assert Report.read(best / f"reports/{STAGE}.json").metrics["used_step"] == step
 
 
-def test_a_run_that_was_killed_has_the_same_ladder(climbed, tmp_path):
-    root = workspace(tmp_path / "killed")
-    process = start(root)
-    wait_for_step(root, 4, process)
+def test_a_run_that_was_killed_has_the_same_ladder(tmp_path):
+    long = {"steps": 40, "ladder": {**LADDER, "steps": 8}}
+    killed, whole = workspace(tmp_path / "killed", **long), workspace(tmp_path / "whole", **long)
+    process = start(killed)
+    wait_for_step(killed, 8, process)
     process.kill()
     process.wait()
-    execute(STAGE, root)
-    assert read_json(root / "artifacts/train/stage1/ladder.json") == read_json(
-        climbed / "artifacts/train/stage1/ladder.json"
-    )
+    for root in (killed, whole):
+        execute(STAGE, root)
+    assert [rung.step for rung in record_of(killed).rungs] == [8, 16, 24, 32, 40]
+    assert record_of(killed) == record_of(whole)
 
 
 def test_the_best_may_be_chosen_by_the_distance_of_the_small_sample(tmp_path):

@@ -56,6 +56,8 @@ def write_clips(root: Path) -> None:
     ]
     names = ("clip_id", "source", "licence", "split", "kept")
     columns = {name: [row[index] for row in rows] for index, name in enumerate(names)}
+    columns["start_seconds"] = [0.0, 1.5, 3.0, 0.0]
+    columns["end_seconds"] = [1.5, 3.0, 4.5, 36.0]
     columns["source_digest"] = [f"digest of {row[1]}" for row in rows]
     store.create(root, "clips", pa.table(columns), "dedup").write(root / "artifacts/clips/dedup.json")
 
