@@ -1,6 +1,7 @@
 """Latents that a small model can learn in seconds, and the stages of the further systems on them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +46,18 @@ def scenes(latent: tuple[int, int, int, int]) -> Tensor:
     return functional.interpolate(coarse, (frames, height, width), mode="trilinear", align_corners=True)
 
 
-def make_system_latents(root: Path, kinds: Sequence[Kind], contract: dict[str, Any]) -> Path:
-    """A manifest with one family per kind, and a text encoder for its captions."""
+def make_system_latents(
+    root: Path, kinds: Sequence[Kind], contract: dict[str, Any], *, held_out: int = 0
+) -> Path:
+    """A manifest with one family per kind, and a text encoder for its captions; the last `held_out` clips are not
+    trained on.
+    """
     text_folder = tiny_text(root / "artifacts/text_encoder")
     text, mask = TextEncoder.from_pretrained(text_folder).encode(CAPTIONS)
     store, folder = root / "store", "latents/tiny"
     shards = (write_text(store, f"{folder}/text.safetensors", text.half().numpy(), mask.numpy()),)
     table = TextTable(EncoderRecord.read(text_folder).digest, text.shape[2], text.shape[1], shards)
-    made = [_family(store, folder, kind) for kind in kinds]
+    made = [_family(store, folder, kind, held_out) for kind in kinds]
     families = tuple(family for family, _ in made)
     samples = write_samples(
         store, folder, lambda: sample_parts({family.name: [record] for family, record in made})
@@ -62,12 +67,12 @@ def make_system_latents(root: Path, kinds: Sequence[Kind], contract: dict[str, A
     return manifest
 
 
-def _family(store: Path, folder: str, kind: Kind) -> tuple[Family, ShardRecord]:
+def _family(store: Path, folder: str, kind: Kind, held_out: int) -> tuple[Family, ShardRecord]:
     resolution, (frames, height, width), latent = kind
     key = f"{frames}x{height}x{width}"
     members = Members(
         clip_ids=[f"{clip:016x}" for clip in range(CLIPS)],
-        splits=["train"] * CLIPS,
+        splits=["train"] * (CLIPS - held_out) + ["validation"] * held_out,
         windows=[0] * CLIPS,
         variants=["plain"] * CLIPS,
         captions=[clip % len(CAPTIONS) for clip in range(CLIPS)],
@@ -127,11 +132,18 @@ STAGES = {
 
 
 class Workspace:
-    """Latents at several sizes, and a text encoder."""
+    """Latents at several sizes, and a text encoder. `seen`: further inputs of its stages, by name."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.latents = make_system_latents(root, KINDS, contract(CHANNELS))
+    def __init__(
+        self,
+        root: Path,
+        made_by: dict[str, Any] | None = None,
+        *,
+        held_out: int = 0,
+        seen: Mapping[str, Path] | None = None,
+    ) -> None:
+        self.root, self.seen = root, dict(seen or {})
+        self.latents = make_system_latents(root, KINDS, made_by or contract(CHANNELS), held_out=held_out)
 
     def run(
         self, stage: str, buckets: dict[str, Any], initial: StagePaths | None = None, **changes: Any
@@ -140,6 +152,7 @@ class Workspace:
         system, name = stage.split("@")
         start = initial.output("transformer") if initial else None
         paths = stage_paths(self.root, stage, self.latents, start)
+        paths = replace(paths, inputs={**paths.inputs, **self.seen})
         batches = {"buckets": buckets, "seed": 1, "small_bucket": "repeat"}
         optimizer = {"lr": LEARNING_RATE, "warmup_steps": 5}
         config = small_stage(

@@ -11,7 +11,7 @@ from components.denoiser.latent_inputs import facts_of, open_batches
 from components.denoiser.programs import Captioned, Feed
 from components.denoiser.system_config import TeacherForcedStageConfig
 from components.denoiser.training import Course, train_program
-from components.ladder.check import Climber, ladder_of
+from components.ladder.check import Climber, ladder_of, weighed_by
 from components.report import Report
 from components.training.program import StepResult
 from models.diffusion import Denoiser, Times
@@ -47,6 +47,7 @@ def run(config: TeacherForcedStageConfig, paths: StagePaths) -> Report:
     program = BlockCausalProgram(start.model, Feed(batches, config.caption_dropout), flow)
     facts = facts_of(batches, OBJECTIVE, config.times.model_dump(mode="json"))
     rollout = CausalFlow(times=flow.times, blocks=flow.blocks)
-    ladder = ladder_of(config, paths, Climber(start.model, rollout, OBJECTIVE, asdict(flow.blocks)))
+    told = {**weighed_by(config.times), **asdict(flow.blocks)}
+    ladder = ladder_of(config, paths, Climber(start.model, rollout, OBJECTIVE, told))
     course = Course(program, facts, batches.samples, ladder)
     return train_program(paths.checkpoints.name, start, course, config, paths)

@@ -14,7 +14,7 @@ from torch import nn
 
 from components.artifacts import StagePaths
 from components.data.latents import LatentStore
-from components.denoiser.config import VideoConfig
+from components.denoiser.config import TimesConfig, VideoConfig
 from components.denoiser.held_out import HeldOutLoss, held_out_loss
 from components.errors import ContractError, UserError
 from components.evaluation.classifier import Extractor
@@ -103,6 +103,11 @@ class Ladder:
             best=best.step if best else None,
             rungs=[_rung(look, with_clips=look.step in kept) for look in result.looks],
         ).write(folder)
+
+
+def weighed_by(times: TimesConfig) -> dict[str, Any]:
+    """The weight that training gives to each time: models that weigh them otherwise are not compared by their loss."""
+    return {"weights": times.model_dump(mode="json")}
 
 
 def ladder_of(config: VideoConfig, paths: StagePaths, climber: Climber) -> Ladder | None:

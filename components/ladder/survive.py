@@ -156,4 +156,8 @@ def _status(kept: bool) -> Status:
 
 def _measured(record: LadderRecord | None) -> dict[str, float]:
     rung = record.at(record.used) if record else None
-    return {"used_step": rung.step, **{f"ladder/{n}": value for n, value in rung.metrics.items()}} if rung else {}
+    return (
+        {"used_step": rung.step, **{f"ladder/{n}": value for n, value in rung.metrics.items()}}
+        if rung
+        else {}
+    )

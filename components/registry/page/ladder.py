@@ -59,4 +59,6 @@ def _checks(root: Path) -> list[Check]:
     """Each finding of the stage `ladder`, from its report."""
     path = root / "reports/ladder.json"
     told = [note.partition(": ") for note in Report.read(path).notes] if path.is_file() else []
-    return [Check(sentence(reason), STATUS_TONES[status]) for status, _, reason in told if status in STATUS_TONES]
+    return [
+        Check(sentence(reason), STATUS_TONES[status]) for status, _, reason in told if status in STATUS_TONES
+    ]
