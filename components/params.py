@@ -38,6 +38,7 @@ from components.denoiser.config import PixArtConfig, TrainConfig
 from components.denoiser.system_config import CausalConfig, HdVilaConfig, WaltConfig
 from components.errors import ParamsError
 from components.evaluation.config import EvaluateConfig, ExtractorConfig
+from components.ladder.config import SurvivalConfig
 from components.registry.config import GateConfig
 from components.runtime import profile_store
 from components.storage import Place, place_of
@@ -142,6 +143,7 @@ class Params(Section):
     causal: CausalConfig | None = None
     candidate: CandidateConfig
     extractor: ExtractorConfig
+    ladder: SurvivalConfig
     evaluate: EvaluateConfig
     gate: GateConfig
     runtime: RuntimeConfig = RuntimeConfig()

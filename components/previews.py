@@ -5,7 +5,6 @@ A super-resolution stage shows held-out clips instead, made from their own low-r
 """
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +19,6 @@ from components.artifacts import StagePaths
 from components.data.config import BatchesConfig
 from components.data.latents import LatentManifest, LatentStore
 from components.data.loader import LatentBatch, first_of_each, requested
-from components.denoiser.package import RESCALE
 from components.denoiser.programs import Fed, conditions_of
 from components.denoiser.v_prediction import Upsampling
 from components.errors import ContractError, UserError
@@ -28,10 +26,10 @@ from components.params import Params
 from components.runtime import compute_device, is_main_process, resolve_precision
 from components.stages import STAGES
 from components.training.config import LoopConfig, PreviewConfig
-from components.training.program import Check
+from components.training.program import Check, Found
 from models.autoencoders import load_autoencoder
 from models.diffusion.blockwise_flow import BlockwiseFlow
-from models.diffusion.guidance import Guided
+from models.diffusion.guidance import GUIDANCE_RESCALE, Guided
 from models.diffusion.objective import Objective, Sampler
 from models.diffusion.v_prediction import VPrediction
 from models.generation.layout import Settings
@@ -132,10 +130,10 @@ class Previews:
     def every(self) -> int:
         return self.config.steps
 
-    def look(self, _module: nn.Module, step: int) -> Mapping[str, float]:
+    def look(self, _module: nn.Module, step: int) -> Found:
         """Writes one file for each prompt."""
         self.write(self.pipeline(self.config.prompts), step)
-        return {}
+        return Found()
 
     def write(self, videos: NDArray[np.uint8], step: int) -> None:
         """One file for each of (B, T, H, W, 3), by the main process."""
@@ -162,7 +160,7 @@ class UpsampledPreviews(Previews):
         self.batch, self.upsampling = batch, upsampling
 
     @torch.inference_mode()
-    def look(self, _module: nn.Module, step: int) -> Mapping[str, float]:
+    def look(self, _module: nn.Module, step: int) -> Found:
         """Writes one file for each clip."""
         pipeline, device = self.pipeline, self.pipeline.device
         settings, count = pipeline.defaults, len(self.batch.clip_ids)
@@ -175,7 +173,7 @@ class UpsampledPreviews(Previews):
         with torch.autocast(device.type, pipeline.dtype, enabled=pipeline.dtype != torch.float32):
             latents = pipeline.objective.sample(guided, pipeline.noise(count, settings), settings.steps)
             self.write(to_pixels(pipeline.codec.decode(latents, settings.num_frames)), step)
-        return {}
+        return Found()
 
 
 def log_frames(folder: Path, frames: Tensor, step: int, fps: float) -> None:
@@ -235,6 +233,6 @@ def _settings(
         fps=manifest.fps,
         steps=config.sampling_steps,
         guidance_scale=config.guidance,
-        guidance_rescale=RESCALE if isinstance(sampler, VPrediction) else 0.0,
+        guidance_rescale=GUIDANCE_RESCALE if isinstance(sampler, VPrediction) else 0.0,
         seed=config.seed,
     )

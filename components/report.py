@@ -6,7 +6,7 @@ from pathlib import Path
 from components.artifacts import read_json, write_json
 
 Number = int | float
-OPTIONAL = {"balance", "quarantine"}  # left out where a stage has none
+OPTIONAL = {"balance", "looks", "quarantine"}  # left out where a stage has none
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,7 @@ class Report:
 
     `reasons` maps a reason code to the number of items that carry it; `notes` are sentences for the reader.
     `quarantine` names samples that training could not use; `reelforge data quarantine` takes them out of the next data.
+    `looks` are the metrics of the averaged weights at some steps of training, a row each.
     `balance` says for each kind of item what became of all that went in: `{"clips": {"in": 9, "kept": 8, ...}}`.
     """
 
@@ -25,6 +26,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     balance: dict[str, dict[str, int]] = field(default_factory=dict)
     quarantine: list[dict[str, str]] = field(default_factory=list)
+    looks: list[dict[str, float]] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
         facts = asdict(self)

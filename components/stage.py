@@ -16,6 +16,7 @@ StageRun = Callable[[Any, StagePaths], Report]
 PIPELINE_FILE = "dvc.yaml"
 CLIPS = "artifacts/clips"
 TEXT = {"text": "artifacts/text_encoder"}
+EXTRACTOR = {"extractor": "artifacts/extractor"}
 VIDEOS = {"videos": "{ingest.videos}"}
 
 

@@ -11,7 +11,7 @@ from components.errors import ParamsError, UserError
 from components.params import Params
 from components.report import Report
 from components.runtime import is_main_process
-from components.stage import TEXT, VIDEOS, Stage, clips_of, curve_of
+from components.stage import EXTRACTOR, TEXT, VIDEOS, Stage, clips_of, curve_of
 from components.storage import check_writable
 from components.systems import SYSTEM_STAGES
 
@@ -70,12 +70,21 @@ def _encode(family: str, autoencoder: str) -> Stage:
     )
 
 
-def _flow_stage(
-    name: str, group: str, module: str, section: str, latents: str, initial: str, output: str
-) -> Stage:
+def _adapt(step: str, latents: str, initial: str) -> Stage:
+    name = f"adapt@{step}"
     inputs = {"latents": f"{LATENTS}/{latents}.json", **TEXT, "initial": initial}
-    outputs = {"transformer": output, **curve_of(name)}
-    return Stage(name, group, module, section, inputs, outputs, OPEN_SORA)
+    outputs = {"transformer": f"{ADAPT}/{step}", **curve_of(name)}
+    return Stage(
+        name, "adaptation", "components.adaptation.step", f"adapt.{step}", inputs, outputs, OPEN_SORA
+    )
+
+
+def _train(name: str, initial: str) -> Stage:
+    stage = f"train@{name}"
+    seen = {"autoencoder": f"{AUTOENCODER}/stage3", **EXTRACTOR}  # by the ladder
+    inputs = {"latents": f"{LATENTS}/videos.json", **TEXT, "initial": initial, **seen}
+    outputs = {"transformer": f"{TRAIN}/{name}", **curve_of(stage)}
+    return Stage(stage, "training", "components.denoiser.train", f"train.{name}", inputs, outputs, OPEN_SORA)
 
 
 # step -> (latents it trains on, folder it starts from)
@@ -138,30 +147,16 @@ _ROWS = (
         {"transformer": "artifacts/pixart", **curve_of("pixart")},
         OPEN_SORA,
     ),
-    *(
-        _flow_stage(
-            f"adapt@{step}",
-            "adaptation",
-            "components.adaptation.step",
-            f"adapt.{step}",
-            latents,
-            initial,
-            f"{ADAPT}/{step}",
-        )
-        for step, (latents, initial) in ADAPT_STEPS.items()
+    *(_adapt(step, latents, initial) for step, (latents, initial) in ADAPT_STEPS.items()),
+    Stage(
+        "extractor",
+        "evaluation",
+        "components.evaluation.extractor",
+        "extractor",
+        {},
+        {**EXTRACTOR, **curve_of("extractor")},
     ),
-    *(
-        _flow_stage(
-            f"train@{name}",
-            "training",
-            "components.denoiser.train",
-            f"train.{name}",
-            "videos",
-            initial,
-            f"{TRAIN}/{name}",
-        )
-        for name, initial in TRAIN_STAGES.items()
-    ),
+    *(_train(name, initial) for name, initial in TRAIN_STAGES.items()),
     *SYSTEM_STAGES,
     Stage(
         "package",
@@ -176,12 +171,12 @@ _ROWS = (
         {"pipeline": "artifacts/pipeline"},
     ),
     Stage(
-        "extractor",
+        "ladder",
         "evaluation",
-        "components.evaluation.extractor",
-        "extractor",
-        {},
-        {"extractor": "artifacts/extractor", **curve_of("extractor")},
+        "components.ladder.survive",
+        "ladder",
+        {"pipeline": "artifacts/pipeline", "champion": "{ladder.champion}"},
+        {"verdict": "artifacts/ladder/verdict.json"},
     ),
     Stage(
         "evaluate",
@@ -192,8 +187,9 @@ _ROWS = (
             **clips_of("dedup"),
             **VIDEOS,
             "pipeline": "artifacts/pipeline",
-            "extractor": "artifacts/extractor",
+            **EXTRACTOR,
             "latents": "{candidate.latents}",
+            "ladder": "artifacts/ladder/verdict.json",
         },
         {"evaluation": "artifacts/evaluate"},
     ),

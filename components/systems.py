@@ -7,7 +7,7 @@ shares; what they end in is packaged, evaluated and gated by the stages that eve
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from components.stage import TEXT, VIDEOS, Stage, clips_of, curve_of
+from components.stage import EXTRACTOR, TEXT, VIDEOS, Stage, clips_of, curve_of
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class System:
     def train(self, name: str, module: str, latents: str, initial: str | None = None) -> Stage:
         """A transformer on the latents of a family, from nothing or from that of the stage `initial`."""
         stage = f"{self.name}@{name}"
-        inputs = {"latents": f"{self.folder}/latents/{latents}.json", **TEXT}
+        seen = {"autoencoder": f"{self.folder}/autoencoder", **EXTRACTOR}  # by the ladder
+        inputs = {"latents": f"{self.folder}/latents/{latents}.json", **TEXT, **seen}
         if initial:
             inputs["initial"] = f"{self.folder}/{initial}"
         outputs = {"transformer": f"{self.folder}/{name}", **curve_of(stage)}

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from components import runtime
 from components.artifacts import StagePaths, sha256_of
@@ -175,6 +176,7 @@ class RunSummary:
     peak_memory_mb: float | None
     tags: dict[str, str]
     metrics: dict[str, float]  # the last value of each
+    link: str = ""  # to the run in the tracking server's pages; empty where the store is a local file
 
 
 def stage_summaries(root: Path) -> dict[str, RunSummary]:
@@ -182,16 +184,27 @@ def stage_summaries(root: Path) -> dict[str, RunSummary]:
     if not has_store(root):
         return {}
     client = connect(root)
+    experiment = experiment_id(client, root)
     query, newest = "tags.kind = 'stage' and attributes.status = 'FINISHED'", ["attributes.end_time DESC"]
     summaries: dict[str, RunSummary] = {}
-    for run in client.search_runs(
-        [experiment_id(client, root)], query, max_results=RUNS_LOOKED_AT, order_by=newest
-    ):
+    for run in client.search_runs([experiment], query, max_results=RUNS_LOOKED_AT, order_by=newest):
         seconds = (run.info.end_time - run.info.start_time) / 1000
         peak = run.data.metrics.get("system/peak_memory_megabytes")
-        summary = RunSummary(run.info.run_id, seconds, peak, dict(run.data.tags), dict(run.data.metrics))
+        known = (dict(run.data.tags), dict(run.data.metrics))
+        summary = RunSummary(
+            run.info.run_id, seconds, peak, *known, link_to(root, experiment, run.info.run_id)
+        )
         summaries.setdefault(run.data.tags["stage"], summary)
     return summaries
+
+
+def link_to(root: Path, experiment: str, run_id: str) -> str:
+    """Address of a run in the tracking server's pages, without a user's name or password; empty for a local store."""
+    address = urlsplit(runtime.tracking_uri(root))
+    if address.scheme not in ("http", "https"):
+        return ""
+    server = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path.rstrip('/')}"
+    return f"{server}/#/experiments/{experiment}/runs/{run_id}"
 
 
 @contextmanager

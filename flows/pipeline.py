@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from prefect import flow
 
+from components.artifacts import sha256_of
 from components.errors import UserError
 from components.params import Params
 from components.runtime import use_profile
@@ -22,7 +23,7 @@ from flows.dvc import changed, descendants
 from flows.observe import observer
 from flows.tasks import Workspace, run_stage
 
-GATE = "gate"
+EXTRACTOR, LADDER, EVALUATE, GATE = "extractor", "ladder", "evaluate", "gate"
 
 
 @dataclass(frozen=True)
@@ -115,17 +116,27 @@ def adaptation(
 def training(
     root: str = ".", stale: list[str] | None = None, parent_run: str | None = None, force: bool = False
 ) -> None:
-    """The three video training stages, and the pipeline folder that people generate with."""
-    Run.of(root, stale, parent_run=parent_run, force=force).bring_up_to_date("training")
+    """What the ladder sees with, the three video training stages, and the pipeline folder that people generate with."""
+    run = Run.of(root, stale, parent_run=parent_run, force=force)
+    run.bring_up_to_date("evaluation", only=frozenset({EXTRACTOR}))
+    run.bring_up_to_date("training")
 
 
 @flow(name="evaluation")
 def evaluation(
     root: str = ".", stale: list[str] | None = None, parent_run: str | None = None, force: bool = False
 ) -> None:
-    """Score the candidate, fetch the champion's scores, decide."""
+    """Score the candidate if its ladder is worth it, fetch the champion's scores, decide."""
     run = Run.of(root, stale, parent_run=parent_run, force=force)
-    run.bring_up_to_date("evaluation", only=frozenset(run.stages) - {GATE})
+    if tasks.sync_ladder(run.workspace):
+        run = replace(run, stale=run.stale | {LADDER})
+    verdict = run.workspace.root / run.stages[LADDER].outputs["verdict"]
+    before = sha256_of(verdict) if verdict.exists() else ""
+    by_itself = {EXTRACTOR} if stale is None else set()  # else training has seen to it
+    run.bring_up_to_date("evaluation", only=frozenset({LADDER, *by_itself}))
+    if sha256_of(verdict) != before:
+        run = replace(run, stale=run.stale | {EVALUATE, GATE})
+    run.bring_up_to_date("evaluation", only=frozenset({EVALUATE}))
     if tasks.sync_baseline(run.workspace):
         run = replace(run, stale=run.stale | {GATE})
     run.bring_up_to_date("evaluation", only=frozenset({GATE}))

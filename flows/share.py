@@ -31,9 +31,10 @@ def how_to_share(root: Path, params: Params) -> list[str]:
         f'dvc push && git add {" ".join(changed)} && git commit -m "a run" && git push',
         "a clone gets it with: git pull && reelforge pull",
     ]
-    if not params.runtime.store.startswith(SCHEME):
+    store = params.runtime.store_uri(root)
+    if not store.startswith(SCHEME):
         lines.append(
-            f"tables and latents stay in {params.runtime.store}/, which DVC does not carry; a store that all reach:"
+            f"tables and latents stay in {store}/, which DVC does not carry; a store that all reach:"
             f" runtime.store: {_shared_store(root)}"
         )
     return lines

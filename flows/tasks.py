@@ -115,6 +115,14 @@ def _publish(name: str, root: Path, seconds: float) -> None:
     create_markdown_artifact(markdown, key=key, description=f"Report of stage {name}")
 
 
+@task(name="sync-ladder", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=RETRY_SECONDS)
+def sync_ladder(workspace: Workspace) -> bool:
+    """Fetch the champion's ladder for the candidate's; True if that changed what it is held against."""
+    from components.registry.ladder import sync_ladder as sync
+
+    return sync(workspace.root, workspace.params)
+
+
 @task(name="sync-baseline", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=RETRY_SECONDS)
 def sync_baseline(workspace: Workspace) -> bool:
     """Fetch the champion's evaluation for the gate; True if that changed what the gate compares with."""
@@ -142,11 +150,11 @@ def promote(workspace: Workspace, versions: dict[str, str]) -> str:
 
 @task(name="report", cache_policy=NO_CACHE)
 def report(workspace: Workspace) -> str:
-    """Write the report page and log it to the pipeline's MLflow run; its path."""
-    from components.registry.report import write_report
+    """Write the report page and log it to the version it is about and to the pipeline's MLflow run; its path."""
+    from components.registry.report import publish_report
     from components.tracking import log_to_run
 
-    page = write_report(workspace.root)
+    page = publish_report(workspace.root)
     if workspace.parent_run:
         log_to_run(workspace.root, workspace.parent_run, page)
     create_markdown_artifact(

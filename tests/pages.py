@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-VIEWPORTS = ((1280, "light"), (390, "light"), (1280, "dark"))
+VIEWPORTS = ((1366, "light"), (390, "light"), (1280, "dark"))
 # Videos outside the window are paused by the browser: each is brought into it before it is asked.
 ALL_PLAY = """async () => {
   const still = [];

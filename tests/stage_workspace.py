@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from components.denoiser.latent_inputs import facts_of, open_batches
 from components.denoiser.training import export
+from components.evaluation.classifier import ClassifierConfig, VideoClassifier, save
 from components.params import Params
 from components.stages import find
 from models.transformers.convert import grow
 from tests.tiny_latents import make_latents, make_text
-from tests.tiny_parts import tiny_transformer
+from tests.tiny_parts import tiny_codec, tiny_transformer
 
 ROOT = Path(__file__).parents[1]
 STAGE = "train@stage1"
@@ -44,10 +46,12 @@ def make_workspace(
         "precision": "fp32",
         "log_steps": 5,
         "checkpoint_steps": 10,
+        "ladder": {"steps": 0},
         **changes,
     }
     (root / "params.yaml").write_text(yaml.safe_dump(raw))
     make_text(root)
+    make_seen(root)
     make_latents(root, "videos", [(1, 16, 16), (5, 16, 16), (5, 16, 24)], **(latents or {}))
     params = Params.load(root / "params.yaml")
     paths, config = find(STAGE).paths(root, params), params.section(STAGE.replace("@", "."))
@@ -56,6 +60,15 @@ def make_workspace(
     facts = facts_of(open_batches(config.batches, paths), "flow", times)
     export(model, coverage, facts, paths.inputs["initial"])
     return root
+
+
+def make_seen(root: Path) -> None:
+    """What the ladder sees with: an autoencoder, and an extractor of five frames with random weights."""
+    folder = root / "artifacts/extractor"
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    save(VideoClassifier(ClassifierConfig((4, 8), 5, 16)), folder)
+    tiny_codec().save_pretrained(root / "artifacts/autoencoder/stage3")
 
 
 def start(root: Path) -> "subprocess.Popen[str]":

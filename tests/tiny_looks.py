@@ -11,6 +11,7 @@ from torch import nn
 from components.denoiser import walt
 from components.denoiser.held_out import HeldOutLoss
 from components.runtime import launch
+from components.training.program import Found
 from tests.tiny_systems import small_stage, stage_paths
 
 BUCKETS = {"16px": {1: (1.0, 5), 9: (1.0, 2)}}
@@ -24,9 +25,10 @@ def main() -> None:
     looks: list[Mapping[str, float]] = []
     look = HeldOutLoss.look
 
-    def noted(self: HeldOutLoss, module: nn.Module, step: int) -> Mapping[str, float]:
-        looks.append(look(self, module, step))
-        return looks[-1]
+    def noted(self: HeldOutLoss, module: nn.Module, step: int) -> Found:
+        found = look(self, module, step)
+        looks.append(found.metrics)
+        return found
 
     HeldOutLoss.look = noted  # type: ignore[method-assign]
     config = small_stage(

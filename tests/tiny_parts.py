@@ -25,11 +25,13 @@ def tiny_text(folder: Path, captions: list[str] = CAPTIONS, seed: int = 1) -> Pa
     return folder
 
 
-def tiny_codec(seed: int = 0) -> VideoAutoencoder:
-    """4 channels, stride 4 in space and 2 in time, chunks of 5 frames."""
+def tiny_codec(seed: int = 0, channels: int = 4) -> VideoAutoencoder:
+    """Stride 4 in space and 2 in time, chunks of 5 frames."""
     torch.manual_seed(seed)
     image = ImageAutoencoder.build(
-        ImageAutoencoderConfig(channels=(8, 8, 8), layers_per_level=1, latent_channels=4, norm_groups=4)
+        ImageAutoencoderConfig(
+            channels=(8, 8, 8), layers_per_level=1, latent_channels=channels, norm_groups=4
+        )
     )
     temporal = TemporalAutoencoderConfig(
         filters=8,
@@ -38,10 +40,11 @@ def tiny_codec(seed: int = 0) -> VideoAutoencoder:
         temporal_downsample=(True,),
         norm_groups=4,
         chunk_frames=5,
-        latent_channels=4,
+        latent_channels=channels,
     )
     codec = VideoAutoencoder(image, TemporalAutoencoder(temporal))
-    codec.set_statistics([0.1, 0.0, -0.1, 0.2], [1.0, 0.5, 2.0, 1.5])
+    repeats = channels // 4
+    codec.set_statistics([0.1, 0.0, -0.1, 0.2] * repeats, [1.0, 0.5, 2.0, 1.5] * repeats)
     return codec.eval()
 
 

@@ -1,6 +1,7 @@
 """Latents that a small model can learn in seconds, and the stages of the further systems on them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,14 @@ from tests.tiny_parts import CAPTIONS, tiny_text
 
 ROOT = Path(__file__).parents[1]
 CLIPS = 8
-LOOP = {"precision": "fp32", "log_steps": 10, "checkpoint_steps": 1000, "ema": 0.0, "zero_stage": 0}
+LOOP = {
+    "precision": "fp32",
+    "log_steps": 10,
+    "checkpoint_steps": 1000,
+    "ema": 0.0,
+    "zero_stage": 0,
+    "ladder": {"steps": 0},
+}
 Kind = tuple[str, tuple[int, int, int], tuple[int, int, int, int]]  # resolution, pixels, latent
 
 
@@ -39,11 +47,10 @@ def scenes(latent: tuple[int, int, int, int]) -> Tensor:
 
 
 def make_system_latents(
-    root: Path, kinds: Sequence[Kind], contract: dict[str, Any], held_out: int = 0, name: str = "tiny"
+    root: Path, kinds: Sequence[Kind], contract: dict[str, Any], *, held_out: int = 0, name: str = "tiny"
 ) -> Path:
-    """A manifest with one family per kind, and a text encoder for its captions.
-
-    The last `held_out` clips are for validation.
+    """A manifest with one family per kind, and a text encoder for its captions; the last `held_out` clips are not
+    trained on.
     """
     text_folder = tiny_text(root / "artifacts/text_encoder")
     text, mask = TextEncoder.from_pretrained(text_folder).encode(CAPTIONS)
@@ -128,11 +135,18 @@ STAGES = {
 
 
 class Workspace:
-    """Latents at several sizes, and a text encoder."""
+    """Latents at several sizes, and a text encoder. `seen`: further inputs of its stages, by name."""
 
-    def __init__(self, root: Path, held_out: int = 0) -> None:
-        self.root = root
-        self.latents = make_system_latents(root, KINDS, contract(CHANNELS), held_out)
+    def __init__(
+        self,
+        root: Path,
+        made_by: dict[str, Any] | None = None,
+        *,
+        held_out: int = 0,
+        seen: Mapping[str, Path] | None = None,
+    ) -> None:
+        self.root, self.seen = root, dict(seen or {})
+        self.latents = make_system_latents(root, KINDS, made_by or contract(CHANNELS), held_out=held_out)
 
     def run(
         self, stage: str, buckets: dict[str, Any], initial: StagePaths | None = None, **changes: Any
@@ -141,6 +155,7 @@ class Workspace:
         system, name = stage.split("@")
         start = initial.output("transformer") if initial else None
         paths = stage_paths(self.root, stage, self.latents, start)
+        paths = replace(paths, inputs={**paths.inputs, **self.seen})
         batches = {"buckets": buckets, "seed": 1, "small_bucket": "repeat"}
         optimizer = {"lr": LEARNING_RATE, "warmup_steps": 5}
         config = small_stage(

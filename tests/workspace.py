@@ -40,6 +40,10 @@ MINIATURE: dict[str, Any] = {
     "extractor.min_accuracy": {"shape": 0.0, "colour": 0.0, "motion": 0.0},
     "extractor.min_damage_times": 0.0,
     "extractor.min_caption_margin": {},
+    "ladder.min_motion_energy": None,  # nothing is learned in three steps
+    "ladder.min_temporal_flickering": None,
+    "ladder.max_loss_above": None,
+    "ladder.max_toy_fvd_times": None,
     "evaluate.samples": 6,
     "evaluate.gallery": 4,
     "evaluate.reconstruction_clips": 4,
@@ -65,6 +69,7 @@ FOLDERS = (
     "recipes",
     "baseline",
     "frozen_baseline",
+    "ladder_baseline",
     "data_baseline",
     "registry",
     "pipelines",

@@ -4,7 +4,6 @@ By length: clips of `data.frames` and single frames. Windows of clips and the no
 """
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -17,8 +16,8 @@ from components.autoencoder.objectives import LatentObjective, Loss, PixelObject
 from components.data.frame_batches import FrameBatches
 from components.runtime import is_main_process
 from components.training.config import PreviewConfig, ValidationConfig
-from components.training.looks import Means, shared
-from components.training.program import VALIDATION_LOSS, Check
+from components.training.looks import Averaged, Means, shared
+from components.training.program import VALIDATION_LOSS, Check, Found
 
 log = logging.getLogger(__name__)
 VALIDATION_PSNR = "val/psnr"
@@ -63,7 +62,7 @@ class HeldOutReconstruction:
     def every(self) -> int:
         return self.config.steps
 
-    def look(self, module: nn.Module, _step: int) -> Mapping[str, float]:
+    def look(self, module: nn.Module, _step: int) -> Found:
         """`val/loss` and `val/psnr`, each over all and by frames, height and width."""
         losses, ratios = Means(), Means()
         codec, data = self.objective.codec, self.batches.data
@@ -77,7 +76,8 @@ class HeldOutReconstruction:
                 if counts:
                     losses.add(name, loss.total.detach().expand(len(frames)))
                     ratios.add(name, batch_psnr(codec, frames))
-        return {**_named(VALIDATION_LOSS, losses), **_named(VALIDATION_PSNR, ratios)}
+        found, psnr = losses.over_processes(), ratios.over_processes()
+        return Found({**_named(VALIDATION_LOSS, found), **_named(VALIDATION_PSNR, psnr)}, found.whole)
 
 
 class ReconstructionPreviews:
@@ -98,7 +98,7 @@ class ReconstructionPreviews:
     def every(self) -> int:
         return self.config.steps
 
-    def look(self, _module: nn.Module, step: int) -> Mapping[str, float]:
+    def look(self, _module: nn.Module, step: int) -> Found:
         """Writes one file for each clip: on the left the clip, on the right its reconstruction."""
         from components.previews import log_frames  # brings in all that generation needs
 
@@ -108,9 +108,8 @@ class ReconstructionPreviews:
         shown = torch.cat([frames[..., : output.shape[-2], : output.shape[-1]], output], dim=-1)
         if is_main_process():
             log_frames(self.folder, shown, step, self.batches.data.fps)
-        return {}
+        return Found()
 
 
-def _named(kind: str, means: Means) -> dict[str, float]:
-    whole, by_name = means.over_processes()
-    return {kind: whole, **{f"{kind}_{name}": value for name, value in by_name.items()}}
+def _named(kind: str, found: Averaged) -> dict[str, float]:
+    return {kind: found.whole, **{f"{kind}_{name}": value for name, value in found.by_name.items()}}

@@ -21,8 +21,8 @@ from components.runtime import launch
 from components.training import processes
 from components.training.averages import each_average
 from components.training.checkpoint import fingerprint_of, remove_checkpoints
-from components.training.curves import write_csv
-from components.training.loop import train
+from components.training.curves import reported, write_csv
+from components.training.loop import TrainResult, train
 from models.autoencoders.codec import VideoCodec
 
 CONTRACT = "contract.json"
@@ -60,7 +60,8 @@ def fit_and_finish(
 ) -> Report:
     """Train the program's codec, or leave taken weights as they are; measure it, and write its folder and contract."""
     codec = program.objective.codec
-    metrics = _fit(program, clips, config, paths)
+    trained = _fit(program, clips, config, paths)
+    metrics = trained.metrics() if trained else {"steps": 0}
     if config.weights is None:
         count = clips.batches_of(clips.train, STATISTICS_CLIPS)
         measure_statistics(codec.eval(), clips.train, count=count)
@@ -69,16 +70,17 @@ def fit_and_finish(
         _write(codec, paths.output("autoencoder"), sorted(paths.checkpoints.glob("ema-*")))
         remove_checkpoints(paths)
     counts = {"train_clips": len(clips.train.clips), "held_out_clips": len(clips.held_out.clips)}
-    return Report(paths.checkpoints.name, metrics=metrics, counts=counts, notes=clips.notes)
+    looks = reported(trained.looks) if trained else []
+    return Report(paths.checkpoints.name, metrics=metrics, counts=counts, notes=clips.notes, looks=looks)
 
 
 def _fit(
     program: AutoencoderProgram, clips: StageClips, config: TrainedOrTaken, paths: StagePaths
-) -> dict[str, float]:
-    """What the report says of the training."""
+) -> TrainResult | None:
+    """Training; None where weights are taken."""
     if config.weights:
         write_csv([], paths.output("curve"))
-        return {"steps": 0}
+        return None
     title = paths.checkpoints.name
     held_out = clips.held_out if clips.held_out is not clips.train else None
     checks = held_out_checks(config, program.objective, held_out, paths)
@@ -87,7 +89,7 @@ def _fit(
     if launch().rank == 0:
         for name in each_average(program.objective, result.other_averages):
             program.objective.codec.save_pretrained(paths.checkpoints / name)
-    return result.metrics()
+    return result
 
 
 def _quality(codec: VideoCodec, clips: StageClips) -> dict[str, float]:

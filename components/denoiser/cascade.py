@@ -4,10 +4,11 @@ from pathlib import Path
 
 from components.artifacts import StagePaths, fresh_folder
 from components.denoiser.facts import TrainingFacts
-from components.denoiser.package import RESCALE, Parts, default_settings, sampling_of
+from components.denoiser.package import Parts, default_settings, sampling_of
 from components.denoiser.system_config import CascadeConfig
 from components.errors import ContractError
 from components.report import Report
+from models.diffusion.guidance import GUIDANCE_RESCALE
 from models.diffusion.v_prediction import VPrediction
 from models.files import link_tree
 from models.generation import layout
@@ -32,7 +33,7 @@ def run(config: CascadeConfig, paths: StagePaths) -> Report:
             noise_time=noise_time,
             steps=config.sampler.steps,
             guidance_scale=config.sampler.guidance,
-            guidance_rescale=RESCALE,
+            guidance_rescale=GUIDANCE_RESCALE,
         )
         stages.append((diffusion, refinement))
         before = own

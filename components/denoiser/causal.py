@@ -1,6 +1,6 @@
 """Stages `causal@stage1` and `causal@stage2`: the block-causal model, taught with clean frames in front."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import cast
 
 from torch import Generator, nn
@@ -11,10 +11,12 @@ from components.denoiser.latent_inputs import facts_of, open_batches
 from components.denoiser.programs import Captioned, Feed
 from components.denoiser.system_config import TeacherForcedStageConfig
 from components.denoiser.training import Course, checks_of, train_program
+from components.ladder.check import Climber, ladder_of, weighed_by
 from components.report import Report
 from components.training.program import StepResult
 from models.diffusion import Denoiser, Times
 from models.diffusion.blockwise_flow import BlockwiseFlow
+from models.generation.rollout import CausalFlow
 from models.transformers.causal import FrameBlocks
 
 OBJECTIVE = "teacher_forcing"
@@ -44,5 +46,9 @@ def run(config: TeacherForcedStageConfig, paths: StagePaths) -> Report:
     )
     program = BlockCausalProgram(start.model, Feed(batches, config.caption_dropout), flow)
     facts = facts_of(batches, OBJECTIVE, config.times.model_dump(mode="json"))
-    course = Course(program, facts, batches.samples, checks_of(config, paths, start.model, flow))
+    rollout = CausalFlow(times=flow.times, blocks=flow.blocks)
+    told = {**weighed_by(config.times), **asdict(flow.blocks)}
+    ladder = ladder_of(config, paths, Climber(start.model, rollout, OBJECTIVE, told))
+    checks = checks_of(config, paths, start.model, rollout, recorder=ladder)
+    course = Course(program, facts, batches.samples, ladder, checks)
     return train_program(paths.checkpoints.name, start, course, config, paths)

@@ -1,12 +1,35 @@
 """Parameters of the image model that video starts from, and of the three video training stages."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from components.config import Section
 from components.data.config import BatchesConfig
+from components.ladder.config import LadderConfig
 from components.training.config import LoopConfig
+
+
+class DenoiserConfig(LoopConfig):
+    """A stage that trains a transformer on latents."""
+
+    batches: BatchesConfig
+    caption_dropout: float = Field(ge=0, lt=1)
+
+
+class VideoConfig(DenoiserConfig):
+    """One that makes videos at its end, and can be looked at while it trains."""
+
+    ladder: LadderConfig = LadderConfig()
+
+    @model_validator(mode="after")
+    def _looks_meet_checkpoints(self) -> Self:
+        if self.ladder.steps % self.checkpoint_steps:
+            raise ValueError(
+                f"ladder.steps {self.ladder.steps} is no multiple of checkpoint_steps {self.checkpoint_steps}: the best"
+                " look would have no checkpoint"
+            )
+        return self
 
 
 class PixArtModelConfig(Section):
@@ -18,13 +41,11 @@ class PixArtModelConfig(Section):
     patch: PositiveInt
 
 
-class PixArtConfig(LoopConfig):
+class PixArtConfig(DenoiserConfig):
     """The text-to-image model that the adaptation starts from, trained with the DDPM epsilon objective."""
 
     weights: str | None  # diffusers folder, or a checkpoint in the original layout; None trains `model`
     model: PixArtModelConfig
-    batches: BatchesConfig
-    caption_dropout: float = Field(ge=0, lt=1)
 
 
 class TimesConfig(Section):
@@ -53,20 +74,18 @@ class MaskConfig(Section):
     image_head_tail: NonNegativeFloat = 0.0
 
 
-class LatentStageConfig(LoopConfig):
-    """A stage that trains the video transformer on latents."""
+class LatentStageConfig(DenoiserConfig):
+    """A stage of Open-Sora 1.2."""
 
-    batches: BatchesConfig
     times: TimesConfig | None = None  # None with the epsilon objective
     masks: MaskConfig = MaskConfig()
-    caption_dropout: float = Field(ge=0, lt=1)
     trainable: Literal["all", "temporal"] = "all"
     freeze_caption: bool = (
         False  # the layers that captions go through first, as in Open-Sora's training stages
     )
 
 
-class FlowStageConfig(LatentStageConfig):
+class FlowStageConfig(LatentStageConfig, VideoConfig):
     """A stage that trains it with rectified flow."""
 
     times: TimesConfig

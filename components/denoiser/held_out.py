@@ -4,7 +4,7 @@ The training loss says little of a diffusion model, as its noise levels vary mor
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -17,30 +17,35 @@ from components.artifacts import StagePaths
 from components.data.config import BatchesConfig
 from components.data.latents import LatentStore
 from components.data.loader import LatentBatch, first_of_each
+from components.denoiser.config import DenoiserConfig
 from components.denoiser.fixed_losses import FixedLosses, Level
 from components.denoiser.programs import Fed, conditions_of
 from components.runtime import compute_device
-from components.training.config import LoopConfig, ValidationConfig
+from components.training.config import ValidationConfig
 from components.training.looks import Means, shared
-from components.training.program import VALIDATION_LOSS, Check
+from components.training.program import VALIDATION_LOSS, Check, Found
 from models.diffusion import Denoiser
 from models.diffusion.fixed_draws import fixed_noise, interior_times
 
 log = logging.getLogger(__name__)
 
 
-def held_out_checks(
-    config: LoopConfig, buckets: BatchesConfig, paths: StagePaths, losses: FixedLosses
-) -> list[Check]:
+def held_out_checks(config: DenoiserConfig, paths: StagePaths, losses: FixedLosses) -> list[Check]:
     """The validation loss of a stage, if it asks for one and there are held-out clips."""
     if not config.validation.steps:
         return []
-    store = LatentStore(paths.input("latents"), root=paths.root, captions=buckets.captions)
-    check = HeldOutLoss(store, buckets, losses, config.validation, config.sequence_parallel > 1)
-    if not check.batches:
-        log.warning("no validation loss: %s has no held-out clips in these buckets", paths.input("latents"))
-        return []
-    return [check]
+    check = held_out_loss(config, paths, losses)
+    return [check] if check else []
+
+
+def held_out_loss(config: DenoiserConfig, paths: StagePaths, losses: FixedLosses) -> "HeldOutLoss | None":
+    """As `validation` says; None where there are no held-out clips."""
+    store = LatentStore(paths.input("latents"), root=paths.root, captions=config.batches.captions)
+    check = HeldOutLoss(store, config.batches, losses, config.validation, config.sequence_parallel > 1)
+    if check.batches:
+        return check
+    log.warning("no validation loss: %s has no held-out clips in these buckets", paths.input("latents"))
+    return None
 
 
 @dataclass
@@ -70,14 +75,16 @@ class HeldOutLoss:
     def scores(self) -> bool:
         return True
 
-    def look(self, module: nn.Module, _step: int) -> Mapping[str, float]:
+    def look(self, module: nn.Module, _step: int) -> Found:
+        """The loss per bucket and over all samples; of a clip with several windows, their mean for `clips`."""
         means = Means()
         for batch, counts in self._shared():
             for given, losses in self._measured(cast(Denoiser, module), batch).items():
                 if counts:
-                    means.add(f"{batch.bucket}_{given}" if given else batch.bucket, losses)
-        whole, by_name = means.over_processes(alone=self.alone)
-        return {VALIDATION_LOSS: whole, **{f"{VALIDATION_LOSS}_{name}": by_name[name] for name in by_name}}
+                    means.add(f"{batch.bucket}_{given}" if given else batch.bucket, losses, batch.clip_ids)
+        found = means.over_processes(alone=self.alone)
+        by_name = {f"{VALIDATION_LOSS}_{name}": value for name, value in found.by_name.items()}
+        return Found({VALIDATION_LOSS: found.whole, **by_name}, found.whole, found.by_sample)
 
     def _shared(self) -> Iterator[tuple[LatentBatch, bool]]:
         """Bucket by bucket, as batches of one take equally many passes of the model."""

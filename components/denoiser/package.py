@@ -15,6 +15,7 @@ from components.errors import ContractError
 from components.evaluation.config import SamplerConfig
 from components.report import Report
 from models.autoencoders import load_autoencoder
+from models.diffusion.guidance import GUIDANCE_RESCALE
 from models.diffusion.times import Times
 from models.diffusion.v_prediction import VPrediction
 from models.files import link_tree
@@ -24,8 +25,6 @@ from models.generation.rollout import CausalFlow
 from models.text import EncoderRecord, save_encoder
 from models.transformers.causal import FrameBlocks
 from models.transformers.video_transformer import VideoTransformer
-
-RESCALE = 0.7  # of guidance with zero terminal SNR (Lin et al. 2023, arXiv 2305.08891, section 3.4)
 
 
 def run(config: SamplerConfig, paths: StagePaths) -> Report:
@@ -115,5 +114,5 @@ def default_settings(facts: TrainingFacts, config: SamplerConfig) -> Settings:
         fps=facts.fps,
         steps=config.steps,
         guidance_scale=config.guidance,
-        guidance_rescale=RESCALE if facts.objective == "v_prediction" else 0.0,
+        guidance_rescale=GUIDANCE_RESCALE if facts.objective == "v_prediction" else 0.0,
     )

@@ -49,7 +49,7 @@ def run(config: PixArtConfig, paths: StagePaths) -> Report:
         log.warning("pixart: there are no previews of the image model; the adaptation steps can make some")
     denoiser = PixArtDenoiser(_new_model(config, batches), null_caption)
     program = EpsilonProgram(denoiser, Feed(batches, config.caption_dropout))
-    checks = held_out_checks(config, config.batches, paths, from_noise(program.diffusion))
+    checks = held_out_checks(config, paths, from_noise(program.diffusion))
     identity = fingerprint_of(config, paths)
     result = train(program, config, paths, fingerprint=identity, title="pixart", checks=checks)
     if is_main_process():

@@ -6,10 +6,9 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from components.autoencoder.config import CausalStageConfig, ImageStageConfig
 from components.config import Section
-from components.data.config import BatchesConfig, EncodeConfig
-from components.denoiser.config import MaskConfig, TimesConfig
+from components.data.config import EncodeConfig
+from components.denoiser.config import MaskConfig, TimesConfig, VideoConfig
 from components.evaluation.config import SamplerConfig
-from components.training.config import LoopConfig
 
 
 class NewModelConfig(Section):
@@ -22,7 +21,7 @@ class NewModelConfig(Section):
     changes: dict[str, Any] = Field(default_factory=dict)
 
 
-class VideoStageConfig(LoopConfig):
+class VideoStageConfig(VideoConfig):
     """One stage of a system. The first one builds `model`, later ones go on from the stage before.
 
     `changes` are keys of the trained transformer that this stage changes, as `positions` for another aspect ratio.
@@ -30,8 +29,6 @@ class VideoStageConfig(LoopConfig):
 
     model: NewModelConfig | None = None
     changes: dict[str, Any] = Field(default_factory=dict)
-    batches: BatchesConfig
-    caption_dropout: float = Field(ge=0, lt=1)
     attention_dropout: float = Field(default=0.0, ge=0, lt=1)  # of the output of self-attention
 
 

@@ -6,6 +6,7 @@ from components.denoiser.facts import TrainingFacts
 from components.denoiser.latent_inputs import open_batches
 from components.denoiser.training import Start, train_stage
 from components.errors import ContractError
+from components.ladder.check import Climber, ladder_of, weighed_by
 from components.report import Report
 from models.transformers.convert import grow
 from models.transformers.video_transformer import VideoTransformer
@@ -28,4 +29,8 @@ def run(config: FlowStageConfig, paths: StagePaths) -> Report:
             " Run the adaptation steps first"
         )
     model, coverage = grow(VideoTransformer.from_pretrained(initial))
-    return train_stage(paths.checkpoints.name, Start(model, coverage, "flow"), batches, config, paths)
+    start = Start(model, coverage, "flow")
+    return train_stage(
+        *(paths.checkpoints.name, start, batches, config, paths),
+        lambda model, flow: ladder_of(config, paths, Climber(model, flow, "flow", weighed_by(config.times))),
+    )

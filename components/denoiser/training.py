@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from components.artifacts import StagePaths, fresh_folder, write_json
 from components.data.loader import LatentBatches
@@ -23,7 +23,8 @@ from components.training import processes
 from components.training.averages import each_average
 from components.training.checkpoint import fingerprint_of, remove_checkpoints
 from components.training.config import LoopConfig
-from components.training.loop import train
+from components.training.curves import reported
+from components.training.loop import TrainResult, train
 from components.training.program import Check, Program
 from models.coverage import CoverageReport
 from models.diffusion import FrameMasks, InputChannels, RectifiedFlow, Times
@@ -34,6 +35,15 @@ log = logging.getLogger(__name__)
 COVERAGE = "coverage.json"
 NOTHING_BESIDE = InputChannels()
 MakeProgram = Callable[[VideoTransformer, Feed, LatentStageConfig], tuple[Program, Objective]]
+
+
+class Recorder(Check, Protocol):
+    """A check that leaves a file beside the weights."""
+
+    def write(self, result: TrainResult, folder: Path, /) -> None: ...
+
+
+MakeRecorder = Callable[[VideoTransformer, RectifiedFlow], Recorder | None]
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,10 @@ class Course:
     program: Program
     facts: TrainingFacts
     samples: int  # of an epoch
-    checks: Sequence[Check] = ()  # looks at the averaged weights while it trains
+    recorder: Recorder | None = (
+        None  # looks at the averaged weights, and leaves what it has found beside them
+    )
+    checks: Sequence[Check] = ()  # that look at them too
 
 
 def epsilon_program(
@@ -78,16 +91,28 @@ OBJECTIVES: dict[str, MakeProgram] = {"epsilon": epsilon_program, "flow": flow_p
 
 
 def train_stage(
-    name: str, start: Start, batches: LatentBatches, config: LatentStageConfig, paths: StagePaths
+    name: str,
+    start: Start,
+    batches: LatentBatches,
+    config: LatentStageConfig,
+    paths: StagePaths,
+    make_recorder: MakeRecorder | None = None,
 ) -> Report:
-    """Train the model and write the averaged weights with coverage and facts to `paths.output("transformer")`."""
+    """Train the model and write the averaged weights with coverage and facts to `paths.output("transformer")`.
+
+    `make_recorder` makes what looks at a flow model in place of the plain validation loss.
+    """
     model = start.model
     require_channels(model, channels_of(batches), paths.input("latents"))
     _freeze(model, config)
     program, objective = OBJECTIVES[start.objective](model, Feed(batches, config.caption_dropout), config)
     facts = facts_of(batches, start.objective, _plain(config.times))
-    checks = checks_of(config, paths, model, objective)
-    return train_program(name, start, Course(program, facts, batches.samples, checks), config, paths)
+    recorder = None
+    if make_recorder and isinstance(objective, RectifiedFlow):
+        recorder = make_recorder(model, objective)
+    checks = checks_of(config, paths, model, objective, recorder=recorder)
+    course = Course(program, facts, batches.samples, recorder, checks)
+    return train_program(name, start, course, config, paths)
 
 
 def checks_of(
@@ -97,12 +122,13 @@ def checks_of(
     objective: Objective,
     losses: FixedLosses | None = None,
     upsampling: Upsampling | None = None,
+    recorder: Recorder | None = None,
 ) -> list[Check]:
-    """What a stage looks at while it trains: held-out clips and previews, where it asks for them.
+    """What looks at the model beside the recorder: held-out clips and previews, where the stage asks for them.
 
-    losses: what is measured on held-out clips; None: the loss of the objective.
+    losses: what is measured on held-out clips; None: the loss of the objective. A recorder measures that itself.
     """
-    held_out = held_out_checks(config, config.batches, paths, losses or from_noise(objective))
+    held_out = [] if recorder else held_out_checks(config, paths, losses or from_noise(objective))
     if not config.preview.steps:
         return held_out
     from components.previews import Previewed, preview_checks  # brings in all that generation needs
@@ -117,15 +143,20 @@ def train_program(name: str, start: Start, course: Course, config: LoopConfig, p
     log.info("%s: weights\n%s", name, start.coverage.text())
     start.model.train()
     identity = fingerprint_of(config, paths)
-    result = train(course.program, config, paths, fingerprint=identity, title=name, checks=course.checks)
+    checks = [*([course.recorder] if course.recorder else []), *course.checks]
+    result = train(course.program, config, paths, fingerprint=identity, title=name, checks=checks)
     if is_main_process():
         others = each_average(course.program.module, result.other_averages)
-        export(start.model, start.coverage, course.facts, paths.output("transformer"), others)
+        with fresh_folder(paths.output("transformer")) as folder:
+            export(start.model, start.coverage, course.facts, folder, others)
+            if course.recorder:
+                course.recorder.write(result, folder)
         remove_checkpoints(paths)
     return Report(
         *(name, result.metrics(), {"samples": course.samples}),
         notes=_notes(start),
         quarantine=result.quarantine(),
+        looks=reported(result.looks),
     )
 
 
@@ -133,16 +164,15 @@ def export(
     model: VideoTransformer,
     coverage: CoverageReport,
     facts: TrainingFacts,
-    target: Path,
+    folder: Path,
     others: Iterable[str] = (),
 ) -> None:
-    """The folder that the next stage starts from. others: folders in it, for what the model holds at each."""
-    with fresh_folder(target) as folder:
-        model.requires_grad_(True).save_pretrained(folder)
-        write_json(folder / COVERAGE, coverage.as_dict())
-        facts.write(folder)
-        for name in others:
-            model.save_pretrained(folder / name)
+    """Fill the folder that the next stage starts from. others: folders in it, for what the model holds at each."""
+    model.requires_grad_(True).save_pretrained(folder)
+    write_json(folder / COVERAGE, coverage.as_dict())
+    facts.write(folder)
+    for name in others:
+        model.save_pretrained(folder / name)
 
 
 def require_channels(

@@ -12,8 +12,11 @@ from components.denoiser.stacks import stack_length
 from components.denoiser.system_config import WaltStageConfig
 from components.denoiser.training import Course, checks_of, train_program
 from components.denoiser.v_prediction import FixedTasks, Upsampling, VPredictionProgram
+from components.errors import UserError
+from components.ladder.check import Climber, ladder_of
 from components.report import Report
 from models.diffusion import FramePrediction, InputChannels, NoiseAugmentation, VPrediction
+from models.diffusion.guidance import GUIDANCE_RESCALE
 
 OBJECTIVE = "v_prediction"
 CHANNELS = InputChannels(estimate=True, frames=True)
@@ -38,9 +41,17 @@ def run(config: WaltStageConfig, paths: StagePaths) -> Report:
     )
     upsampling = config.upsampling.model_dump(mode="json") if config.upsampling else None
     facts = replace(facts_of(batches, OBJECTIVE, asdict(diffusion)), upsampling=upsampling)
+    if config.upsampling and config.ladder.steps:
+        raise UserError(
+            f"{name}: the ladder makes videos from captions alone, which a super-resolution model cannot; set"
+            " ladder.steps to 0"
+        )
     tasks = FixedTasks(diffusion, given, source)
-    checks = checks_of(config, paths, start.model, diffusion, tasks, source)
-    return train_program(name, start, Course(program, facts, batches.samples, checks), config, paths)
+    told = {**asdict(diffusion.schedule), "given": given.longest if given.any else 0}
+    climber = Climber(start.model, diffusion, OBJECTIVE, told, GUIDANCE_RESCALE, tasks)
+    ladder = ladder_of(config, paths, climber)
+    checks = checks_of(config, paths, start.model, diffusion, tasks, source, ladder)
+    return train_program(name, start, Course(program, facts, batches.samples, ladder, checks), config, paths)
 
 
 def _upsampling(config: WaltStageConfig, batches: LatentBatches, diffusion: VPrediction) -> Upsampling | None:

@@ -32,6 +32,7 @@ from components.evaluation.reference import Reference, read_reference
 from components.evaluation.text_video import TextVideoEncoder
 from components.evaluation.validation_loss import losses_of_clips
 from components.evaluation.vbench.measure import Vbench
+from components.ladder.verdict import REJECTED_FILE, LadderVerdict
 from components.params import Params
 from components.report import Report
 from components.runtime import compute_device, resolve_precision
@@ -75,11 +76,14 @@ class _Videos:
 
 
 def run(config: EvaluateConfig, paths: StagePaths) -> Report:
-    """Generate, measure, and write the evaluation's folder.
+    """Generate, measure, and write the evaluation's folder; of a model that the ladder turned away, only why.
 
     Raises `ContractError` for an extractor of another length or latents of another autoencoder, `UserError`
     for a size that the model cannot make or too few clips.
     """
+    rejected = LadderVerdict.read(paths.input("ladder"))
+    if not rejected.survives and rejected.model_sha256 == sha256_of(paths.input("pipeline")):
+        return _turned_away(rejected, paths.output("evaluation"))
     extractor = _extractor(config, paths.input("extractor"))
     task = _prepare(config, paths, extractor)
     videos = _make_videos(task, paths.checkpoints)
@@ -91,6 +95,14 @@ def run(config: EvaluateConfig, paths: StagePaths) -> Report:
         record.write(folder)
     shutil.rmtree(paths.checkpoints, ignore_errors=True)
     return _report(record, task.reference, seen.generated)
+
+
+def _turned_away(verdict: LadderVerdict, target: Path) -> Report:
+    log.warning("not evaluated, rejected by the ladder: %s", "; ".join(verdict.reasons))
+    with fresh_folder(target) as folder:
+        verdict.write(folder / REJECTED_FILE)
+    notes = [f"model {verdict.model_sha256}", "not evaluated: rejected by the ladder", *verdict.reasons]
+    return Report("evaluate", counts={"prompts": 0}, notes=notes)
 
 
 def _prepare(config: EvaluateConfig, paths: StagePaths, extractor: Extractor) -> _Task:

@@ -10,6 +10,7 @@ from typing import Any
 
 from components.artifacts import sha256_of_json
 from components.evaluation.config import EvaluateConfig
+from components.evaluation.identity import identity
 from components.evaluation.reference import Reference
 
 DDOF = 1
@@ -92,8 +93,3 @@ class Protocol:
     def real(self, metric: str, **more: Any) -> str:
         """Identity of what is measured on the reference clips, with `more` that decides it."""
         return identity(metric, {"reference": self.reference, **more})
-
-
-def identity(metric: str, facts: dict[str, Any]) -> str:
-    """`metric@` and a digest of everything that decides its value besides the model."""
-    return f"{metric}@{sha256_of_json(facts)[:16]}"

@@ -6,19 +6,24 @@ from collections.abc import Callable, Sequence
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 280, 132  # units of the drawing; the page scales it
-LEFT, RIGHT, TOP, BOTTOM = 38, 8, 8, 20
+LEFT, RIGHT, TOP, BOTTOM = 46, 8, 8, 20
 POINTS = 240  # more cannot be told apart at this size
 LOG_RATIO = 12.0  # a range wider than this is drawn on a logarithmic axis
 Point = tuple[float, float]
 
 
-def line_chart(points: Sequence[Point], *, label: str) -> Markup:
-    """A line over steps with three ticks; `label` is what a screen reader says. Needs one point or more."""
+def line_chart(points: Sequence[Point], *, label: str, beside: Sequence[Point] = ()) -> Markup:
+    """A line over steps with three ticks; `label` is what a screen reader says. Needs one point or more.
+
+    `beside` is a second series on the same axes, with a mark at each of its points.
+    """
     shown = thin(points, POINTS)
-    values = [y for _, y in shown]
+    second = thin(beside, POINTS)
+    values = [y for _, y in (*shown, *second)]
     logarithmic = min(values) > 0 and max(values) / min(values) > LOG_RATIO
     low, high = padded(values, logarithmic=logarithmic)
-    first, last = shown[0][0], max(shown[-1][0], shown[0][0] + 1)
+    first = min(x for x, _ in (*shown, *second))
+    last = max(first + 1, *(x for x, _ in (*shown, *second)))
 
     def across(x: float) -> float:
         return LEFT + (x - first) / (last - first) * (WIDTH - LEFT - RIGHT)
@@ -28,9 +33,15 @@ def line_chart(points: Sequence[Point], *, label: str) -> Markup:
         return TOP + (high - at) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
     parts = [_tick(value, down) for value in round_values(low, high, logarithmic=logarithmic)]
-    path = " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in shown)
-    parts.append(f'<polyline class="line" points="{path}"/>')
-    parts.append(f'<circle class="end" cx="{across(shown[-1][0]):.1f}" cy="{down(values[-1]):.1f}" r="2.4"/>')
+    for style, series, marks in (("line", shown, shown[-1:]), ("line second", second, second)):
+        if not series:
+            continue
+        path = " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in series)
+        parts.append(f'<polyline class="{style}" points="{path}"/>')
+        dot = "end second" if style.endswith("second") else "end"
+        parts += [
+            f'<circle class="{dot}" cx="{across(x):.1f}" cy="{down(y):.1f}" r="2.4"/>' for x, y in marks
+        ]
     parts.append(f'<text class="axis" x="{LEFT}" y="{HEIGHT - 4}">{first:,.0f}</text>')
     ending = f"{last:,.0f} steps{', log scale' if logarithmic else ''}"
     parts.append(f'<text class="axis end" x="{WIDTH - RIGHT}" y="{HEIGHT - 4}">{ending}</text>')

@@ -69,15 +69,18 @@ def _evaluation_of(root: Path, params: Params, champion: Version, temporary: Pat
     """A folder with the champion's evaluation under the candidate's protocol."""
     stored = f"evaluation/{champion.tags[EVALUATION_TAG]}"
     folder = Path(connect(root).download_artifacts(champion.run_id, stored, str(temporary)))
-    record = EvaluationRecord.read(folder)
-    if record.protocol == _wanted_protocol(root, record):
+    known = (folder / RECORD_FILE).is_file()  # one that the ladder turned away was promoted by override
+    if known and (record := EvaluationRecord.read(folder)).protocol == _wanted_protocol(root, record):
         return folder
-    log.info("%s was evaluated under another protocol than the candidate; evaluating it again", champion)
+    said = "was evaluated under another protocol than the candidate" if known else "was never evaluated"
+    log.info("%s %s; evaluating it now", champion, said)
     try:
         evaluate_model(root, params, fetch_pipeline(root, CHAMPION), temporary / EVALUATION.name)
         return temporary / EVALUATION.name
     except ValueError as error:  # as when it cannot make videos of the new length; the gate will say so
         log.warning("%s cannot be evaluated under the candidate's protocol: %s", champion, error)
+        if not known:
+            raise
         return folder
 
 

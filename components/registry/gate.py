@@ -7,10 +7,11 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from components.artifacts import StagePaths, write_json
+from components.ladder.verdict import LadderVerdict
 from components.registry.config import GateConfig
 from components.registry.policy.contestant import Contestant, read_champion
 from components.registry.policy.decide import decide
-from components.registry.policy.verdict import Decision, Status, Verdict
+from components.registry.policy.verdict import Decision, Finding, Status, Verdict
 from components.report import Report
 
 log = logging.getLogger(__name__)
@@ -18,17 +19,26 @@ __all__ = ["decide", "judge", "run"]
 
 
 def run(config: GateConfig, paths: StagePaths) -> Report:
-    """Write `verdict.json`: the decision, its reason, and every check behind it."""
-    candidate = Contestant.read(paths.input("evaluation"))
+    """Write `verdict.json`: the decision, its reason, and every check behind it.
+
+    A model that the ladder turned away has no evaluation to judge: its reasons are the verdict.
+    """
     champion, frozen = (read_champion(paths.input(name)) for name in ("baseline", "frozen"))
-    verdict = judge(candidate, champion, config, frozen)
+    rejected = LadderVerdict.of_rejected(paths.input("evaluation"))
+    if rejected:
+        findings = tuple(Finding(**{**one, "status": Status(one["status"])}) for one in rejected.findings)
+        verdict = Verdict(Decision.LADDER, "; ".join(rejected.reasons), findings)
+        side = {"model_sha256": rejected.model_sha256, "samples": 0, "identities": {}}
+    else:
+        candidate = Contestant.read(paths.input("evaluation"))
+        verdict, side = judge(candidate, champion, config, frozen), _side(candidate)
     write_json(
         paths.output("verdict"),
         {
             "verdict": verdict.decision,
             "reason": verdict.reason,
             "findings": [asdict(finding) for finding in verdict.findings],
-            "candidate": _side(candidate),
+            "candidate": side,
             "champion": _side(champion) if champion else None,
             "policy": config.model_dump(mode="json"),
         },

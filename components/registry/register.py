@@ -153,7 +153,10 @@ def save_pyfunc(pipeline: Path, folder: Path, root: Path, runtime: RuntimeConfig
             python_model=str(MODEL_CODE),
             artifacts={"pipeline": str(packed)},
             code_paths=[str(Path(models.__file__).parent)],
-            pip_requirements=[*REQUIREMENTS, *([FROM_S3] if runtime.store.startswith(SCHEME) else [])],
+            pip_requirements=[
+                *REQUIREMENTS,
+                *([FROM_S3] if runtime.store_uri(root).startswith(SCHEME) else []),
+            ],
             model_config={"weights": ""},  # where they have been moved to, in `load_model`
         )
     _, defaults = read_settings(pipeline)

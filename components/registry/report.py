@@ -12,15 +12,20 @@ from components.page.render import write_page
 from components.params import Params
 from components.registry.fetch import fetch_evaluation
 from components.registry.page import origins, scores
-from components.registry.page.training import curve_groups, stage_times
+from components.registry.page.cost import cost_of, summaries_of
+from components.registry.page.data import data_summary
+from components.registry.page.ladder import ladder_table
+from components.registry.page.training import curve_groups
 from components.registry.register import EVALUATION, PIPELINE, VERDICT
 from components.registry.versions import CHAMPION, TEXT_TO_VIDEO
-from components.tracking import stage_summaries
+from components.tracking_writer import connect
 
 log = logging.getLogger(__name__)
 
 PAGE = Path("reports") / "index.html"
 TEMPLATES = Path(__file__).with_name("templates")
+PAGE_FOLDER = "page"  # in the run of a version
+PAGE_TAG = "page"  # of a version: where its page is
 
 
 def write_report(root: Path) -> Path:
@@ -30,22 +35,36 @@ def write_report(root: Path) -> Path:
     return page
 
 
+def publish_report(root: Path) -> Path:
+    """Write the page, and attach it to the version that it is about: to its run, and as the version's tag `page`."""
+    page = write_report(root)
+    version = origins.present_version(root, TEXT_TO_VIDEO, PIPELINE)
+    if version:
+        client = connect(root)
+        client.log_artifact(version.run_id, str(page), PAGE_FOLDER)
+        place = f"runs:/{version.run_id}/{PAGE_FOLDER}/{page.name}"
+        client.set_model_version_tag(version.name, str(version.number), PAGE_TAG, place)
+    return page
+
+
 def _contents(root: Path) -> dict[str, Any]:
-    summaries = stage_summaries(root)
+    params = Params.load(root / "params.yaml")
+    summaries = summaries_of(root, params)
     version = origins.present_version(root, TEXT_TO_VIDEO, PIPELINE)
     judged = read_json(root / VERDICT) if (root / VERDICT).is_file() else None
     return {
-        "recipe": Params.load(root / "params.yaml").recipe,
+        "recipe": params.recipe,
         "date": datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
         "version": version,
         "verdict": scores.verdict_of(judged, is_champion=bool(version and CHAMPION in version.aliases)),
         "evaluation": _evaluation(root, judged),
-        "curves": curve_groups(root),
-        "times": stage_times(summaries),
+        "ladder": ladder_table(root),
+        "curves": curve_groups(root, params),
+        "data": data_summary(root),
         "funnel": funnel(root),
-        "licences": origins.licences(root),
-        "facts": origins.facts(root, summaries),
-        "outputs": origins.outputs(root),
+        "cost": cost_of(summaries, params),
+        "facts": origins.facts(root, params, summaries),
+        "lineage": origins.lineage(root, summaries),
         "history": origins.history(root),
     }
 

@@ -182,6 +182,12 @@ class Checkpoints:
             state["step"], window, state["rows"], state["epoch"], state["score"], state["sentinel"]
         )
 
+    def load_averages(self, step: int, engine: Engine, ema: Ema) -> None:
+        """Put the averages of a finished checkpoint of this run in place of the present ones."""
+        stored = StoredTensors(self.folder / _name(step))
+        engine.load_buffers(stored.buffers())
+        ema.load(engine.shards, stored)
+
     def close(self) -> None:
         """Let a checkpoint that is being written become whole; an error is only logged."""
         self.writer.close()

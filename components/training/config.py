@@ -35,7 +35,7 @@ class SentinelConfig(Section):
 
 
 class ValidationConfig(Section):
-    """The loss on held-out samples while a run goes on, on the averaged weights. Changes nothing in the result."""
+    """The loss on held-out samples while a run goes on, on the averaged weights. Decides only under `use: best`."""
 
     steps: NonNegativeInt = 0  # between two looks; 0 never looks
     samples: PositiveInt = 64  # of each bucket
@@ -80,6 +80,9 @@ class LoopConfig(Section):
     log_steps: PositiveInt = 10
     checkpoint_steps: PositiveInt = 50
     keep_last_n: PositiveInt = 2  # checkpoints, besides the best
+    use: Literal["last", "best"] = (
+        "last"  # the averages that are exported: of the last step, or of the best look
+    )
     sentinel: SentinelConfig = SentinelConfig()
     validation: ValidationConfig = ValidationConfig()
     preview: PreviewConfig = PreviewConfig()

@@ -1,16 +1,17 @@
-"""The training curve: one row per log step, kept on disk as it grows.
+"""What a run has found on its way, kept on disk as it grows: the training curve, and the looks at the averaged weights.
 
-A row is the mean over the steps since the last one. The rows lie beside the checkpoints as JSON lines, so a
-killed run still has its curve; when the stage has finished they become the CSV that `dvc plots` draws, with
+Rows lie beside the checkpoints as JSON lines, so a killed run still has them. Those of the curve, one per log step, are
+means over the steps since the last one; when the stage has finished they become the CSV that `dvc plots` draws, with
 the columns that are the same in every run of the same inputs.
 """
 
 import csv
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 COLUMNS = ("step", "loss", "grad_norm", "lr")
 
@@ -52,12 +53,25 @@ class Row:
     lr: float
 
 
-class Curve:
+@dataclass(frozen=True)
+class Look:
+    """What was found in the averaged weights after `step` steps; see `program.Found`."""
+
+    step: int
+    metrics: dict[str, float]
+    score: float | None
+    clips: dict[str, float]
+
+
+Line = TypeVar("Line", Row, Look)
+
+
+class Lines(Generic[Line]):
     """Rows in a file of JSON lines. `resume_at` drops what a later step had written before the run was cut."""
 
-    def __init__(self, path: Path, *, resume_at: int) -> None:
+    def __init__(self, path: Path, kind: type[Line], *, resume_at: int) -> None:
         self.path = path
-        self.rows = [row for row in _read(path) if row.step <= resume_at]
+        self.rows: list[Line] = [row for row in _read(path, kind) if row.step <= resume_at]
         path.parent.mkdir(parents=True, exist_ok=True)
         self.go_back(resume_at)
 
@@ -66,7 +80,7 @@ class Curve:
         self.rows = [row for row in self.rows if row.step <= step]
         self.path.write_text("".join(_line(row) for row in self.rows))
 
-    def append(self, row: Row) -> None:
+    def append(self, row: Line) -> None:
         """Add a row, which is in the file when this returns."""
         self.rows.append(row)
         with self.path.open("a") as stream:
@@ -86,16 +100,30 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
     partial.replace(path)
 
 
-def _line(row: Row) -> str:
+def reported(looks: Sequence[Look]) -> list[dict[str, float]]:
+    """Looks as rows of a stage's report: what was a number."""
+    return [
+        {"step": look.step, **{name: value for name, value in look.metrics.items() if math.isfinite(value)}}
+        for look in looks
+    ]
+
+
+def best_of(looks: Sequence[Look]) -> Look | None:
+    """The look with the lowest score, the first of equals; None where none has one."""
+    scored = [(look.score, look) for look in looks if look.score is not None]
+    return min(scored, key=lambda pair: pair[0])[1] if scored else None
+
+
+def _line(row: Row | Look) -> str:
     return json.dumps(row.__dict__) + "\n"
 
 
-def _read(path: Path) -> list[Row]:
+def _read(path: Path, kind: type[Line]) -> list[Line]:
     """Rows up to the first line that a kill left torn."""
-    rows: list[Row] = []
+    rows: list[Line] = []
     for line in path.read_text().splitlines() if path.is_file() else ():
         try:
-            rows.append(Row(**json.loads(line)))
+            rows.append(kind(**json.loads(line)))
         except (ValueError, TypeError):
             break
     return rows

@@ -6,6 +6,7 @@ process: batches and random numbers follow from (seed, position), and everything
 
 import hashlib
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -16,13 +17,13 @@ import torch
 
 from components import runtime, tracking
 from components.artifacts import StagePaths
-from components.errors import Interruption
+from components.errors import Interruption, UserError
 from components.params import runtime_of
 from components.progress import progress
 from components.training import processes
 from components.training.checkpoint import Checkpoints, Progress
 from components.training.config import LoopConfig
-from components.training.curves import Curve, Row, Window, write_csv
+from components.training.curves import Lines, Look, Row, Window, best_of, reported, write_csv
 from components.training.ema import Ema
 from components.training.engine import Engine, readers
 from components.training.fingerprint import Fingerprint
@@ -30,7 +31,7 @@ from components.training.guard import Guard
 from components.training.incidents import Incident, named_samples
 from components.training.interrupts import StopRequest, stop_requests
 from components.training.pace import Clock, Speed
-from components.training.program import VALIDATION_LOSS, Check, CountsSteps, Program, StepResult
+from components.training.program import Check, CountsSteps, Found, Program, StepResult
 from components.training.resume import settled
 from components.training.schedule import learning_rate
 from components.training.sentinel import Batch
@@ -54,6 +55,8 @@ class TrainResult:
     parameters: int  # trained ones
     stall_seconds: float = 0.0  # that training has waited for checkpoints
     incidents: tuple[Incident, ...] = ()  # broken steps, whose samples curation is to hear of
+    looks: tuple[Look, ...] = ()  # at the averaged weights; of rank 0 alone
+    used: int = 0  # the step whose averages the module holds
     other_averages: Mapping[float, Mapping[str, torch.Tensor]] = field(
         default_factory=dict
     )  # decay -> by name
@@ -66,7 +69,13 @@ class TrainResult:
             "first_loss": self.first.loss,
             "loss": self.last.loss,
             "grad_norm": self.last.grad_norm,
+            **self._of_used(),
         }
+
+    def _of_used(self) -> dict[str, float]:
+        """The metrics of the averages that are exported, where they were looked at."""
+        (row,) = [row for row in reported(self.looks) if row["step"] == self.used] or [{}]
+        return {"used_step" if name == "step" else name: value for name, value in row.items()}
 
     def quarantine(self) -> list[dict[str, str]]:
         """For the stage's report: the samples of broken steps, each once."""
@@ -89,10 +98,13 @@ def train(
     with, or else the newest with the same fingerprint). Checkpoints stay until the caller, having written its outputs,
     calls `remove_checkpoints`. A step with a loss or gradient that is not finite, or far above its recent values, is
     not applied (see `guard`). Raises `UserError` where that happens too often, and `Interruption` after SIGINT or
-    SIGTERM and a checkpoint. `checks` look at the averaged weights now and then.
+    SIGTERM and a checkpoint. `checks` look at the averaged weights now and then; under `use: best` they decide which
+    of them the module ends with, and `UserError` is raised where none of them can.
     """
+    asked = [check for check in checks if check.every]
+    _check_use(config, asked, title)
     run = _Run(program, config, paths, title, (fingerprint, resume or runtime.resume()))
-    run.checks = [check for check in checks if check.every]
+    run.checks = asked
     try:
         with stop_requests() as request:
             run.to_the_end(request)
@@ -139,11 +151,13 @@ class _Run:
         at = self.checkpoints.load(newest, self.engine, self.ema) if newest else Progress(0, {})
         self._take_up(at)
         self.resumed_at = at.step
-        self.curve = (
-            Curve(paths.checkpoints / "curve.jsonl", resume_at=at.step) if self.engine.is_main else None
-        )
+        self.curve: Lines[Row] | None = None
+        self.looks: Lines[Look] | None = None
+        if self.engine.is_main:
+            self.curve = Lines(paths.checkpoints / "curve.jsonl", Row, resume_at=at.step)
+            self.looks = Lines(paths.checkpoints / "looks.jsonl", Look, resume_at=at.step)
         self.checks: list[Check] = []
-        self.score = at.score  # the last validation loss, where checks find one
+        self.score: float | None = None  # of the weights at this step, where a check has looked at them
         self.clock = Clock()
         log.info(
             "%s: %s parameters, %s, ZeRO %d, %s",
@@ -204,6 +218,7 @@ class _Run:
             return values["loss"]
         self.ema.update(self.engine.weights(), self.step)
         self.step += 1
+        self.score = None
         self.epoch = results[-1].epoch
         self.window.add({**values, "grad_norm": norm})
         self.clock.add(time.perf_counter() - started, sum(result.wait_seconds for result in results))
@@ -223,8 +238,9 @@ class _Run:
         checkpoint = self.guard.go_back(self.step, results)
         if checkpoint is not None:
             self._take_up(self.checkpoints.load(checkpoint, self.engine, self.ema))
-            if self.curve is not None:
-                self.curve.go_back(self.step)
+            for lines in (self.curve, self.looks):
+                if lines is not None:
+                    lines.go_back(self.step)
 
     def _take_up(self, at: Progress) -> None:
         """Stand where a checkpoint was written."""
@@ -255,18 +271,21 @@ class _Run:
 
     def _look(self) -> None:
         """Take the looks that are due, at the averaged weights."""
-        due = [check for check in self.checks if self.step % check.every == 0]
+        last = self.step == self.config.steps
+        due = [check for check in self.checks if self.step % check.every == 0 or (last and check.scores)]
         if not due:
             return
         work = self.meter.total
         with self.engine.evaluating(self.ema.weights) as module:
-            found = {name: value for check in due for name, value in check.look(module, self.step).items()}
+            found = [check.look(module, self.step) for check in due]
         self.meter.total = work  # of training alone
         self.watchdog.beat()
-        self.score = found.get(VALIDATION_LOSS, self.score)
-        if self.engine.is_main and found:
-            log.info("step %d/%d  %s", self.step, self.config.steps, _sentence(found))
-            tracking.log_metrics(found, self.step)
+        look = _together(self.step, found)
+        self.score = look.score
+        if self.looks is not None and look.metrics:
+            self.looks.append(look)
+            log.info("step %d/%d  %s", self.step, self.config.steps, _sentence(look.metrics))
+            tracking.log_metrics(look.metrics, self.step)
 
     def save(self) -> None:
         rows = self.curve.rows if self.curve else []
@@ -288,6 +307,7 @@ class _Run:
         )
 
     def finish(self) -> TrainResult:
+        used = self._take_best()
         first_decay, *others = self.ema.averages.items()
         averages = {decay: self.engine.whole(average) for decay, average in others}
         self.meter.close()
@@ -300,8 +320,44 @@ class _Run:
             *(self.step, self.resumed_at, first, last, self.clock.rate(), self.parameters),
             stall_seconds=self.checkpoints.stall_seconds,
             incidents=tuple(self.guard.incidents),
+            looks=tuple(self.looks.rows) if self.looks else (),
+            used=used,
             other_averages=averages,
         )
+
+    def _take_best(self) -> int:
+        """The step whose averages are exported. They are those of the last one, but where `use` says otherwise."""
+        best = best_of(self.looks.rows) if self.looks is not None and self.config.use == "best" else None
+        step = processes.from_main(best.step if best else self.step)
+        if step != self.step:
+            log.info("%s: the averages of step %d are used, the best look's", self.title, step)
+            self.checkpoints.load_averages(step, self.engine, self.ema)
+        return step
+
+
+def _check_use(config: LoopConfig, checks: Sequence[Check], title: str) -> None:
+    """Raises `UserError` where `use: best` could not be followed: no check, or looks that meet no checkpoint."""
+    if config.use == "last":
+        return
+    scoring = [check for check in checks if check.scores]
+    if not scoring:
+        raise UserError(
+            f"{title}: `use: best` needs something to choose by; set `ladder.steps` or `validation.steps`, or"
+            " `use: last`"
+        )
+    for check in scoring:
+        if check.every % config.checkpoint_steps:
+            raise UserError(
+                f"{title}: under `use: best` every look needs a checkpoint to go back to; {check.every} steps between"
+                f" looks is no multiple of checkpoint_steps {config.checkpoint_steps}"
+            )
+
+
+def _together(step: int, found: Sequence[Found]) -> Look:
+    metrics = {name: value for one in found for name, value in one.metrics.items()}
+    clips = {name: value for one in found for name, value in one.clips.items()}
+    scores = [one.score for one in found if one.score is not None and math.isfinite(one.score)]
+    return Look(step, metrics, scores[0] if scores else None, clips)
 
 
 def _sentence(found: Mapping[str, float]) -> str:

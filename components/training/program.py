@@ -47,8 +47,21 @@ class Program(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a look has found: metrics by name, and what the checkpoint of this step is worth.
+
+    Of scores the lowest is best; None is never best. `clips` holds the losses of single clips, so that two looks can
+    be compared clip by clip.
+    """
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    score: float | None = None
+    clips: Mapping[str, float] = field(default_factory=dict)
+
+
 class Check(Protocol):
-    """A look at the averaged weights now and then. All processes take it together; nothing of it reaches the result."""
+    """A look at the averaged weights now and then. All processes take it together, and it leaves the weights alone."""
 
     @property
     def every(self) -> int:
@@ -57,11 +70,11 @@ class Check(Protocol):
 
     @property
     def scores(self) -> bool:
-        """True where it finds `VALIDATION_LOSS`, by which the best checkpoint is chosen."""
+        """True where it says what a checkpoint is worth; it then looks at the last step too."""
         ...
 
-    def look(self, module: nn.Module, step: int, /) -> Mapping[str, float]:
-        """Metrics by name, the same on all processes.
+    def look(self, module: nn.Module, step: int, /) -> Found:
+        """The same on all processes.
 
         `module` is in evaluation mode, without gradients, and holds the first average.
         """

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from models.diffusion.conditions import Conditions, Denoiser, predict
 from models.diffusion.times import MAX_TIME
 
+GUIDANCE_RESCALE = 0.7  # with zero terminal SNR (Lin et al. 2023, arXiv 2305.08891, section 3.4)
 GuidanceScale = Callable[[Tensor], Tensor]  # times (B,) in [0, 1000] -> scales (B,)
 
 

@@ -1,6 +1,7 @@
 """Videos made while a stage trains are those of the averaged weights at that step, and leave the run as it is."""
 
 import io
+import shutil
 
 import av
 import numpy as np
@@ -34,9 +35,7 @@ COMMON = {"steps": 8, "checkpoint_steps": 4}
 
 def with_codec(root, **changes):
     """A workspace whose latents claim to come from the tiny autoencoder, which is in its place."""
-    codec = tiny_codec()
-    codec.save_pretrained(root / "artifacts/autoencoder/stage3")
-    return make_workspace(root, latents={"codec": codec.contract()}, **COMMON, **changes)
+    return make_workspace(root, latents={"codec": tiny_codec().contract()}, **COMMON, **changes)
 
 
 def test_previews_are_made_with_the_averaged_weights_and_change_nothing(tmp_path):
@@ -71,6 +70,7 @@ def frames_of(mp4):
 
 def test_an_autoencoder_that_did_not_make_the_latents_is_refused_before_the_first_step(tmp_path):
     root = make_workspace(tmp_path, **COMMON, preview=PREVIEW)
+    shutil.rmtree(root / "artifacts/autoencoder")
     with pytest.raises(UserError, match=r"preview.steps needs the autoencoder .* missing"):
         execute(STAGE, root)
     tiny_codec().save_pretrained(root / "artifacts/autoencoder/stage3")

@@ -132,3 +132,10 @@ def test_nothing_is_written_when_tracking_is_off(root, monkeypatch):
         tracked.finish(Report("train@stage1"))
     assert (root / "mlflow.db").read_bytes() == before
     assert tracked.run_id is None
+
+
+def test_a_run_is_found_again_in_the_servers_pages_and_nobodys_password_with_it(root, monkeypatch):
+    assert tracking.link_to(root, "1", "abc") == ""  # an SQLite file has no pages
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://someone:secret@mlflow.example:8443/team/")
+    link = tracking.link_to(root, "1", "abc")
+    assert link == "https://mlflow.example:8443/team/#/experiments/1/runs/abc"

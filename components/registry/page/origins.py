@@ -1,21 +1,18 @@
 """Where the model comes from and where its parts are: versions, revisions, digests, hardware, clips and licences."""
 
-from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from components import runtime
 from components.artifacts import sha256_of
-from components.data import store
-from components.page.words import duration, plural
 from components.params import Params
-from components.provenance import git_revision, locked_stages, machine
+from components.provenance import git_revision, locked_digest, locked_stages, machine
 from components.registry.history import read_history
-from components.registry.lineage import CLIPS, build_lineage
-from components.registry.page.words import DIGEST_DIGITS
+from components.registry.lineage import CLIPS
 from components.registry.register import PIPELINE
 from components.registry.versions import AUTOENCODER, TEXT_TO_VIDEO, Version, versions
+from components.stage import TEXT
 from components.tracking import RunSummary
 from components.tracking_writer import has_store
 
@@ -37,17 +34,15 @@ def present_version(root: Path, name: str, folder: Path) -> Version | None:
     return next((version for version in versions(root, name) if version.digest == digest), None)
 
 
-def facts(root: Path, summaries: dict[str, RunSummary]) -> list[Fact]:
+def facts(root: Path, params: Params, summaries: Mapping[str, RunSummary]) -> list[Fact]:
     """What one needs to find this model again, and to make it again."""
     listed = [
         *_model_facts(root, TEXT_TO_VIDEO, PIPELINE),
-        *_model_facts(root, AUTOENCODER, Path(Params.load(root / "params.yaml").candidate.autoencoder)),
+        *_model_facts(root, AUTOENCODER, Path(params.candidate.autoencoder)),
     ]
     listed.append(Fact("Code", git_revision(root), code=True))
+    listed.extend(_parents(root, params))
     listed.extend(_hardware(summaries))
-    if summaries:
-        total = duration(sum(summary.seconds for summary in summaries.values()))
-        listed.append(Fact("Time", f"{total} in {plural(len(summaries), 'stage')}, the newest run of each"))
     listed.append(Fact("MLflow", runtime.tracking_uri(root), code=True))
     listed.append(Fact("Workspace", str(root.resolve()), code=True))
     return listed
@@ -66,7 +61,22 @@ def _said(version: Version) -> str:
     return f"version {version.number}{aliases}"
 
 
-def _hardware(summaries: dict[str, RunSummary]) -> list[Fact]:
+def _parents(root: Path, params: Params) -> list[Fact]:
+    """What DVC has recorded of the data and of what the model was made from."""
+    candidate = params.candidate
+    parts = {
+        "Data": CLIPS,
+        "Text encoder": Path(TEXT["text"]),
+        "Autoencoder": Path(candidate.autoencoder),
+        "Latents": Path(candidate.latents),
+        "Transformer": Path(candidate.transformer),
+        "Model": PIPELINE,
+    }
+    found = {name: locked_digest(root, root / path) for name, path in parts.items()}
+    return [Fact(f"{name}, in DVC", digest, code=True) for name, digest in found.items() if digest]
+
+
+def _hardware(summaries: Mapping[str, RunSummary]) -> list[Fact]:
     """The machines that the stages say they ran on; this one where nothing was tracked."""
     used = {_machine_words(_tagged(summary.tags)) for summary in summaries.values()}
     return [Fact("Hardware", words) for words in sorted(used or {_machine_words(machine())})]
@@ -84,38 +94,24 @@ def _machine_words(described: dict[str, str]) -> str:
 
 
 @dataclass(frozen=True)
-class Licence:
-    name: str
-    clips: int
-    sources: int
+class Origin:
+    """A stage: what DVC recorded of its outputs (path, digest), and the MLflow run that made them."""
 
-
-def licences(root: Path) -> list[Licence]:
-    """Training clips by licence; empty where the clip table is not here."""
-    if not (root / CLIPS).is_file() or not store.is_stored(root, root / CLIPS):
-        return []
-    trained: list[dict[str, Any]] = [s for s in build_lineage(root)["sources"] if s["split"] == "train"]
-    clips: Counter[str] = Counter()
-    for source in trained:
-        clips[source["licence"] or "not stated"] += len(source["clips"])
-    sources = Counter(source["licence"] or "not stated" for source in trained)
-    return [Licence(name, count, sources[name]) for name, count in clips.most_common()]
-
-
-@dataclass(frozen=True)
-class Output:
     stage: str
-    path: str
-    digest: str
+    outputs: list[tuple[str, str]]
+    run_id: str
+    link: str  # to the run, where the tracking server has pages
 
 
-def outputs(root: Path) -> list[Output]:
-    """Every output that DVC has recorded, by stage."""
-    return [
-        Output(name, path, digest)
-        for name, stage in locked_stages(root).items()
-        for path, digest in stage.writes.items()
-    ]
+def lineage(root: Path, summaries: Mapping[str, RunSummary]) -> list[Origin]:
+    """Every stage of which DVC or MLflow knows."""
+    locked = locked_stages(root)
+    origins = []
+    for name in [*summaries, *(name for name in locked if name not in summaries)]:
+        run = summaries.get(name)
+        outputs = list(locked[name].writes.items()) if name in locked else []
+        origins.append(Origin(name, outputs, run.run_id if run else "", run.link if run else ""))
+    return origins
 
 
 @dataclass(frozen=True)
@@ -131,7 +127,3 @@ def history(root: Path) -> list[Event]:
         Event(entry["time"][:16].replace("T", " "), f"v{entry['version']} {entry['event']}", entry["reason"])
         for entry in reversed(read_history(root))
     ]
-
-
-def short_digest(digest: str) -> str:
-    return digest[:DIGEST_DIGITS]

@@ -13,8 +13,13 @@ from components.page.media import data_uri
 from components.page.words import plural
 from components.registry.page.words import HEADLINES, METRIC_TITLES, number, title_of
 
-TONES = {"promote": "good", "reject": "bad", "inconclusive": "open"}
-HEADS = {"promote": "Promote", "reject": "Rejected", "inconclusive": "Cannot decide"}
+TONES = {"promote": "good", "reject": "bad", "rejected by the ladder": "bad", "inconclusive": "open"}
+HEADS = {
+    "promote": "Promote",
+    "reject": "Rejected",
+    "rejected by the ladder": "Rejected by the ladder",
+    "inconclusive": "Cannot decide",
+}
 STATUS_TONES = {"passed": "good", "failed": "bad", "undecided": "open", "left out": "open"}
 
 
@@ -31,14 +36,14 @@ def verdict_of(judged: Mapping[str, Any] | None, *, is_champion: bool) -> Verdic
         return Verdict(
             "Not judged yet",
             "open",
-            [_sentence("the gate has not run: `reelforge run` brings it up to date")],
+            [sentence("the gate has not run: `reelforge run` brings it up to date")],
         )
     decision = judged["verdict"]
     head = "Promoted" if decision == "promote" and is_champion else HEADS[decision]
-    return Verdict(head, TONES[decision], [_sentence(part) for part in judged["reason"].split("; ")])
+    return Verdict(head, TONES[decision], [sentence(part) for part in judged["reason"].split("; ")])
 
 
-def _sentence(reason: str) -> Markup:
+def sentence(reason: str) -> Markup:
     """A reason with the metrics' names as the page writes them, and `code` set as code."""
     said = re.sub(r"\w+", lambda word: METRIC_TITLES.get(word[0], word[0]), reason)
     parts = f"{said[:1].upper()}{said[1:]}.".split("`")

@@ -1,4 +1,4 @@
-"""The training curves of the page, and the time every stage took."""
+"""The training curves of the page: what every stage of the model's lineage learned, on training and held-out clips."""
 
 import csv
 import math
@@ -8,10 +8,11 @@ from pathlib import Path
 from markupsafe import Markup
 
 from components.page.charts import Point, line_chart, short
-from components.page.words import duration
+from components.params import Params
+from components.report import Report
 from components.stage import Stage
-from components.stages import STAGES
-from components.tracking import RunSummary
+from components.stages import stages_of
+from components.training.program import VALIDATION_LOSS
 
 GROUPS = {
     "autoencoder": "Autoencoder",
@@ -27,6 +28,7 @@ class CurveCard:
     chart: Markup
     first: str
     last: str
+    held_out: str  # the last loss on held-out clips; empty where none was taken
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,12 @@ class CurveGroup:
     cards: list[CurveCard]
 
 
-def curve_groups(root: Path) -> list[CurveGroup]:
-    """A small chart of the loss per training stage, in the order of the stages."""
+def curve_groups(root: Path, params: Params) -> list[CurveGroup]:
+    """A small chart of the loss per training stage that the parameters run, in order."""
     groups = []
+    lineage = stages_of(params)
     for key, title in GROUPS.items():
-        cards = [card for stage in STAGES.values() if stage.group == key and (card := _card(root, stage))]
+        cards = [card for stage in lineage.values() if stage.group == key and (card := _card(root, stage))]
         if cards:
             groups.append(CurveGroup(title, cards))
     return groups
@@ -50,11 +53,20 @@ def _card(root: Path, stage: Stage) -> CurveCard | None:
     points = read_curve(path) if path.is_file() else []
     if not points:
         return None
-    title = stage.name.partition("@")[2] or stage.name
-    label = f"Loss of {stage.name} over {points[-1][0]:.0f} steps: {short(points[0][1])} to {short(points[-1][1])}"
-    return CurveCard(
-        title.replace("_", " "), line_chart(points, label=label), short(points[0][1]), short(points[-1][1])
-    )
+    title = (stage.name.partition("@")[2] or stage.name).replace("_", " ")
+    first, last = short(points[0][1]), short(points[-1][1])
+    held_out = _held_out(root / stage.report)
+    label = f"Loss of {stage.name} over {points[-1][0]:.0f} steps: {first} to {last}"
+    if held_out:
+        label += f", on held-out clips {short(held_out[-1][1])}"
+    chart = line_chart(points, label=label, beside=held_out)
+    return CurveCard(title, chart, first, last, short(held_out[-1][1]) if held_out else "")
+
+
+def _held_out(report: Path) -> list[Point]:
+    """(step, loss of the averaged weights on held-out clips), where the stage has looked."""
+    looks = Report.read(report).looks if report.is_file() else []
+    return [(row["step"], row[VALIDATION_LOSS]) for row in looks if VALIDATION_LOSS in row]
 
 
 def read_curve(path: Path) -> list[Point]:
@@ -62,28 +74,3 @@ def read_curve(path: Path) -> list[Point]:
     with path.open(newline="") as stream:
         rows = [(float(row["step"]), float(row["loss"])) for row in csv.DictReader(stream)]
     return [row for row in rows if math.isfinite(row[1])]
-
-
-@dataclass(frozen=True)
-class StageTime:
-    """`share` of the longest stage, for the bar."""
-
-    name: str
-    time: str
-    share: float
-    memory: str
-
-
-def stage_times(summaries: dict[str, RunSummary]) -> list[StageTime]:
-    """Stages that were tracked, in order."""
-    known = [(name, summaries[name]) for name in STAGES if name in summaries]
-    longest = max((summary.seconds for _, summary in known), default=0.0) or 1.0
-    return [
-        StageTime(
-            name,
-            duration(summary.seconds),
-            summary.seconds / longest,
-            f"{summary.peak_memory_mb:,.0f} MB" if summary.peak_memory_mb else "",
-        )
-        for name, summary in known
-    ]

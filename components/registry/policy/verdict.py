@@ -9,6 +9,7 @@ class Decision(StrEnum):
     PROMOTE = "promote"
     REJECT = "reject"
     INCONCLUSIVE = "inconclusive"
+    LADDER = "rejected by the ladder"  # before it was evaluated
 
 
 class Status(StrEnum):

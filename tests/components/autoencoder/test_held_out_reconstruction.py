@@ -38,7 +38,7 @@ def test_loss_and_psnr_are_those_of_the_definition(tmp_path):
     batches = FrameBatches(clips_of(tmp_path, "validation"), section.data, 1)
     check = HeldOutReconstruction(objective, batches, ValidationConfig(**VALIDATION))
     with torch.no_grad():
-        found = check.look(objective, 1)
+        found = check.look(objective, 1).metrics
         expected = {}
         for length in (1, 5):
             frames = batches.batch(0, frames=length)

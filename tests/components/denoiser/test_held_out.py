@@ -53,12 +53,13 @@ def test_the_loss_is_that_of_the_definition(tmp_path):
                     error = (said[:, :4] - (clean - noise[level : level + 1])).square().mean()
                     losses.setdefault(batch.bucket, []).append(float(error))
     assert len(losses) == 3  # each resolution, length and aspect that is asked for
-    assert set(found) == {VALIDATION_LOSS, *(f"{VALIDATION_LOSS}_{name}" for name in losses)}
+    assert found.score == found.metrics[VALIDATION_LOSS]
+    assert set(found.metrics) == {VALIDATION_LOSS, *(f"{VALIDATION_LOSS}_{name}" for name in losses)}
     for name, each in losses.items():
         assert len(each) == 4 * 3
-        assert found[f"{VALIDATION_LOSS}_{name}"] == pytest.approx(sum(each) / 12, rel=1e-4)
+        assert found.metrics[f"{VALIDATION_LOSS}_{name}"] == pytest.approx(sum(each) / 12, rel=1e-4)
     together = [loss for each in losses.values() for loss in each]
-    assert found[VALIDATION_LOSS] == pytest.approx(sum(together) / len(together), rel=1e-4)
+    assert found.metrics[VALIDATION_LOSS] == pytest.approx(sum(together) / len(together), rel=1e-4)
 
 
 @pytest.mark.parametrize("zero_stage", [0, 1, 3])
@@ -78,4 +79,4 @@ def test_looking_changes_nothing_and_sees_the_averaged_weights(tmp_path, zero_st
     check = held_out_loss(seeing, ValidationConfig(samples=2, times=2), "validation")
     with torch.no_grad():
         expected = check.look(model, 12)
-    assert f"{VALIDATION_LOSS} {expected[VALIDATION_LOSS]:.4g}" in looks[-1]
+    assert f"{VALIDATION_LOSS} {expected.metrics[VALIDATION_LOSS]:.4g}" in looks[-1]

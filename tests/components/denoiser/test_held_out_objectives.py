@@ -46,7 +46,7 @@ def look(workspace, losses, model, **buckets):
     settings = ValidationConfig(samples=CLIPS, times=LEVELS, seed=SEED)
     check = HeldOutLoss(store, config, losses, settings, split="train")
     with torch.no_grad():
-        return check.look(model, 1), check.batches
+        return check.look(model, 1).metrics, check.batches
 
 
 def mean_of(batch, error):

@@ -44,4 +44,4 @@ def test_two_processes_find_what_one_finds_with_parameters_divided_among_them(tm
     assert [len(batch.clip_ids) for batch in alone.batches] == [3, 2, 1]
     model = VideoTransformer.from_pretrained(tmp_path / "artifacts/walt/base").eval()
     with torch.no_grad():
-        assert looks[0][-1] == pytest.approx(alone.look(model, 2), rel=1e-4)
+        assert looks[0][-1] == pytest.approx(alone.look(model, 2).metrics, rel=1e-4)

@@ -17,6 +17,7 @@ from components.evaluation.config import EvaluateConfig, SamplerConfig
 from components.evaluation.frechet import frechet_distance
 from components.evaluation.record import EvaluationRecord
 from components.evaluation.text_video import TextVideoEncoder
+from components.ladder.verdict import LadderVerdict
 from models.diffusion.fixed_draws import fixed_noise, interior_times
 from models.diffusion.times import Times
 from models.diffusion.v_prediction import VPrediction
@@ -45,6 +46,7 @@ INPUTS = {
     "pipeline": "artifacts/pipeline",
     "extractor": "artifacts/extractor",
     "latents": "artifacts/latents/videos.json",
+    "ladder": "artifacts/ladder/verdict.json",
 }
 
 
@@ -74,6 +76,7 @@ def make_workspace(root, times=Times(), rescale=0.0, **clips):  # noqa: B008  # 
     TextVideoEncoder(8).save(folder)
     table = TextTable("digest", 32, 12, ())
     LatentManifest(codec.contract(), table, 8, (), {}).write(root / INPUTS["latents"])
+    LadderVerdict(sha256_of(root / INPUTS["pipeline"]), survives=True).write(root / INPUTS["ladder"])
     return stage_paths(root, INPUTS, {"evaluation": "artifacts/evaluate"})
 
 
@@ -257,3 +260,25 @@ def test_the_noise_of_a_clip_does_not_depend_on_its_neighbours():
     assert torch.equal(fixed_noise("a", 1, 3, shape), fixed_noise("a", 1, 3, shape))
     assert not torch.equal(fixed_noise("a", 1, 3, shape), fixed_noise("b", 1, 3, shape))
     assert interior_times(10) == pytest.approx(np.linspace(0, 1000, 12)[1:-1])
+
+
+def test_a_model_that_the_ladder_turned_away_is_not_evaluated(paths, report, tmp_path, monkeypatch):
+    monkeypatch.setattr(generate, "generate", None)  # nothing may be made
+    verdict = LadderVerdict(sha256_of(paths.input("pipeline")), False, ["its videos stand still"])
+    verdict.write(tmp_path / "verdict.json")
+    turned_away = dataclasses.replace(
+        paths,
+        inputs={**paths.inputs, "ladder": tmp_path / "verdict.json"},
+        outputs={"evaluation": tmp_path / "evaluation"},
+    )
+    said = evaluate.run(CONFIG, turned_away)
+    assert "its videos stand still" in said.notes
+    assert LadderVerdict.of_rejected(tmp_path / "evaluation") == verdict
+    assert not (tmp_path / "evaluation/record.json").exists()
+    assert LadderVerdict.of_rejected(paths.output("evaluation")) is None
+
+
+def test_what_the_ladder_says_of_another_model_keeps_nobody_from_being_evaluated(paths, report, tmp_path):
+    LadderVerdict("another model", False, ["its videos stand still"]).write(tmp_path / "verdict.json")
+    other = dataclasses.replace(paths, inputs={**paths.inputs, "ladder": tmp_path / "verdict.json"})
+    assert evaluate.run(CONFIG, other) == report

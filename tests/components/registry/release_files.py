@@ -8,6 +8,7 @@ from safetensors.numpy import save_file
 
 from components.artifacts import sha256_of, write_json
 from components.data import store
+from components.ladder.verdict import REJECTED_FILE, LadderVerdict
 from components.params import Params
 from components.registry import gate
 from components.registry.policy.contestant import Contestant
@@ -55,6 +56,8 @@ def write_clips(root: Path) -> None:
     ]
     names = ("clip_id", "source", "licence", "split", "kept")
     columns = {name: [row[index] for row in rows] for index, name in enumerate(names)}
+    columns["start_seconds"] = [0.0, 1.5, 3.0, 0.0]
+    columns["end_seconds"] = [1.5, 3.0, 4.5, 36.0]
     columns["source_digest"] = [f"digest of {row[1]}" for row in rows]
     store.create(root, "clips", pa.table(columns), "dedup").write(root / "artifacts/clips/dedup.json")
 
@@ -73,8 +76,17 @@ def make_release(root: Path, *, seed: int = 0, damage: float = 0.5) -> Params:
     if not (root / "baseline").exists():
         for name in ("baseline", "frozen_baseline"):
             write_json(root / name / "record.json", {"champion": None})
+        write_json(root / "ladder_baseline/champion.json", {"champion": None})
     judge(root, params)
     return params
+
+
+def reject_by_ladder(root: Path, reason: str) -> None:
+    """The evaluation of the candidate as it is where the ladder turned it away."""
+    shutil.rmtree(root / "artifacts/evaluate")
+    finding = {"metric": "motion_energy", "kind": "ladder floor", "status": "failed", "reason": reason}
+    verdict = LadderVerdict(sha256_of(root / "artifacts/pipeline"), False, [reason], [finding])
+    verdict.write(root / "artifacts/evaluate" / REJECTED_FILE)
 
 
 def judge(root: Path, params: Params) -> str:

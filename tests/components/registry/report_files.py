@@ -10,6 +10,7 @@ import numpy as np
 from components.artifacts import sha256_of
 from components.data.synthetic import attributes_of, caption_of, render_scene, sample_spec
 from components.evaluation.record import EvaluationRecord, Reconstruction, Sample
+from components.ladder.record import LadderRecord, Rung
 from components.registry.baseline import sync_baseline
 from components.registry.promote import promote_by_verdict
 from components.registry.register import register_candidate
@@ -35,12 +36,43 @@ REPORTS = (
     ),
     Report("dedup", counts={"clips": 702, "kept": 684, "duplicates": 17, "unread": 1}),
     Report("validate", counts={"clips": 684, "train": 431, "validation": 253}),
+    Report(
+        "train@stage3",
+        looks=[{"step": 200, "val/loss": 0.31}, {"step": 500, "val/loss": 0.29}],
+    ),
+    Report(
+        "ladder",
+        {"survives": 1},
+        notes=[
+            "passed: motion_energy of the small sample is 0.0211, at least 0.002 is asked",
+            "left out: toy_fvd is `toy_fvd@1` here and `toy_fvd@2` in the champion's ladder: two different"
+            " measurements",
+        ],
+    ),
+)
+LADDER = LadderRecord(
+    rule={"best_by": "validation_loss"},
+    identities={
+        name: f"{name}@1" for name in ("validation_loss", "toy_fvd", "motion_energy", "temporal_flickering")
+    },
+    used=500,
+    best=500,
+    rungs=[
+        Rung(
+            200,
+            {"validation_loss": 0.31, "toy_fvd": 5.2, "motion_energy": 0.024, "temporal_flickering": 0.976},
+            0.31,
+            {},
+        ),
+        Rung(500, {"validation_loss": 0.29, "toy_fvd": 4.8, "temporal_flickering": 0.979}, 0.29, {"a": 0.29}),
+    ],
 )
 
 
 def make_finished(root: Path, *, samples: int = 24) -> Path:
     """Everything a run leaves behind, the first model promoted; returns `root`."""
     params = make_release(root)
+    LADDER.write(root / "artifacts/pipeline/transformer")
     _write_samples(root, samples)
     judge(root, params)
     promote_by_verdict(root, params, register_candidate(root, params))

@@ -9,13 +9,17 @@ from components.evaluation.record import EvaluationRecord
 from components.page.charts import line_chart, round_values, thin
 from components.page.words import duration
 from components.params import Params
+from components.planning.devices import PRICE
+from components.registry.page.cost import cost_of
 from components.registry.page.words import number
-from components.registry.report import write_report
+from components.registry.report import publish_report, write_report
+from components.registry.versions import TEXT_TO_VIDEO, with_alias
+from components.tracking import RunSummary
+from components.tracking_writer import connect
 from tests.components.registry.report_files import make_finished, make_rival
 from tests.pages import VIEWPORTS, check_all_videos_play, check_opens_quietly_and_fits
 
 REPOSITORY = Path(__file__).parents[3]
-SECTIONS = ("Generated videos", "Metrics", "Autoencoder", "Training", "Data", "Origin", "Next")
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +43,7 @@ def test_the_verdict_comes_first(page_path):
         "Toy FVD",
         "Generated videos",
         "<h2>Metrics",
+        "<h2>Ladder",
         "<h2>Training",
         "<h2>Data",
         "<h2>Origin",
@@ -63,6 +68,95 @@ def test_a_workspace_that_has_not_run_yet_gets_a_page_that_says_so(tmp_path):
     assert "Not judged yet" in text
     assert "<code>reelforge run</code>" in text
     assert Params.load(tmp_path / "params.yaml").recipe in text
+
+
+def test_the_ladder_says_what_every_look_found_and_what_was_asked(page_path):
+    ladder = section(page_path, "ladder")
+    assert ladder.count("<tr>") == 1 + 2
+    second = ladder.split("<tr>")[-1]
+    assert [word in second for word in ("500", "0.290", "4.800", "–", "best", "used")] == [True] * 6
+    assert "two different measurements" in ladder
+
+
+def test_held_out_losses_stand_beside_the_training_loss(page_path):
+    """Two looks of one stage: two marks of the second series."""
+    curves = section(page_path, "curves")
+    assert curves.count('class="line second"') == 1
+    assert curves.count('class="end second"') == 2
+    assert "<i>0.29</i>" in curves
+
+
+def test_curves_are_those_of_the_system_that_is_trained(page_path):
+    """The workspace holds curve files of all systems."""
+    curves = section(page_path, "curves")
+    assert "masks" in curves
+    assert "hdvila" not in curves
+    assert "super resolution" not in curves
+
+
+def test_the_data_is_told_in_clips_hours_and_sources(page_path):
+    """Two kept training clips of 1.5 s, one of 36 s for validation, one duplicate; see `release_files`."""
+    data = section(page_path, "data")
+    for said in ("2 clips", "0.001 hours, 1 source", "0.010 hours, 1 source", "of 4; why is told below"):
+        assert said in data
+
+
+def test_what_the_model_was_made_from_is_told_by_its_digests_in_dvc(page_path):
+    origin = section(page_path, "origin")
+    assert "Data, in DVC" in origin
+    assert "md5:0f343b0931126a20f133d67c2b018a3b" in origin
+    assert "md5:7d793037a0760186574b0282f2f435e7.dir" in origin
+
+
+def section(page: Path, name: str) -> str:
+    return page.read_text().split(f'<section id="{name}">')[1].split("</section>")[0]
+
+
+def run_of(seconds: float, run_id: str = "a", link: str = "", **more: float | str) -> RunSummary:
+    """A stage's run; metrics by their names, `gpu` as the tag."""
+    metrics = {name: value for name, value in more.items() if not isinstance(value, str)}
+    return RunSummary(run_id, seconds, 1500.0, {"machine.gpu": str(more.get("gpu", ""))}, metrics, link)
+
+
+def test_gpu_hours_are_those_of_all_gpus_and_cost_the_planners_price():
+    params = Params.load(REPOSITORY / "params.yaml")
+    nodes = params.runtime.model_copy(
+        update={"launch": params.runtime.launch.model_copy(update={"kind": "torchrun", "nodes": 3})}
+    )
+    cost = cost_of(
+        {
+            "split": run_of(7200, gpu="1 x NVIDIA H100"),  # reads videos on one machine
+            "train@stage3": run_of(3600, gpu="8 x NVIDIA H100"),  # on each of three nodes
+        },
+        params.model_copy(update={"runtime": nodes}),
+    )
+    assert [stage.gpu_hours for stage in cost.stages] == [2.0, 24.0]
+    told = {total.title: total for total in cost.totals}
+    assert told["GPU-hours"].value == "26.0"
+    assert told["GPU-hours"].note.startswith(f"{26 * PRICE:.2f} dollars at {PRICE:g}")
+    assert told["Time"].value == "3 h 00 min"
+
+
+def test_without_gpus_the_cost_is_processor_time():
+    params = Params.load(REPOSITORY / "params.yaml")
+    cost = cost_of({"score": run_of(60, **{"system/cpu_seconds": 5400.0})}, params)
+    told = {total.title: total.value for total in cost.totals}
+    assert told == {"Time": "1 min 00 s", "Core-hours": "1.5", "Peak memory": "1.5 GB"}
+    assert cost_of({}, params) is None
+
+
+def test_the_page_goes_with_the_version_that_it_is_about(tmp_path, empty_database):
+    """The tag of the registered version leads to it, in the version's own run."""
+    shutil.copyfile(empty_database, tmp_path / "mlflow.db")
+    page = publish_report(make_finished(tmp_path, samples=1))
+    client = connect(tmp_path)
+    version = with_alias(tmp_path, TEXT_TO_VIDEO, "candidate")
+    place = version.tags["page"]
+    assert place == f"runs:/{version.run_id}/page/index.html"
+    run_id, _, inside = place.removeprefix("runs:/").partition("/")
+    found = Path(client.download_artifacts(run_id, inside, str(tmp_path)))
+    assert found.read_bytes() == page.read_bytes()
+    assert f"version {version.number}" in found.read_text()
 
 
 @pytest.mark.slow

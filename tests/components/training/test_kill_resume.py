@@ -16,6 +16,7 @@ from components.denoiser.training import export
 from components.params import Params
 from components.stages import execute, find
 from models.transformers.convert import grow
+from tests.stage_workspace import make_seen
 from tests.tiny_latents import make_latents, make_text
 from tests.tiny_parts import tiny_transformer
 
@@ -34,9 +35,11 @@ def make_workspace(root: Path) -> Path:
         "precision": "fp32",
         "log_steps": 5,
         "checkpoint_steps": 10,
+        "ladder": {"steps": 0},
     }
     (root / "params.yaml").write_text(yaml.safe_dump(raw))
     make_text(root)
+    make_seen(root)
     make_latents(root, "videos", [(1, 16, 16), (5, 16, 16), (5, 16, 24)])
     params = Params.load(root / "params.yaml")
     paths, config = find(STAGE).paths(root, params), params.train.stage1
