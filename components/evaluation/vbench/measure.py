@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from components.errors import UserError
 from components.evaluation.config import VbenchConfig
-from components.evaluation.protocol import identity
+from components.evaluation.identity import identity
 from components.evaluation.record import Metric
 from components.evaluation.vbench import environment
 from components.evaluation.vbench.prompts import expected_videos, package_info, standard_requests
