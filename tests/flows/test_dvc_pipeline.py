@@ -53,4 +53,4 @@ def test_more_steps_in_stage_3_run_that_stage_and_what_follows_it(workspace):
     set_values(workspace / "params.yaml", {"train.stage3.steps": 4})
     result = call(workspace, "dvc", "repro")
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    assert ran(result.stdout) == ["train@stage3", "package", "evaluate", "gate"]
+    assert ran(result.stdout) == ["train@stage3", "package", "ladder", "evaluate", "gate"]
