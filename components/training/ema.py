@@ -27,9 +27,10 @@ class Ema:
         """The average of the first decay."""
         return next(iter(self.averages.values()))
 
+    @torch.no_grad()
     def update(self, weights: Mapping[str, Tensor], updates: int) -> None:
         """Take in the weights; `updates` were taken in before."""
-        current = [weights[name].detach().float() for name in self.weights]
+        current = [weights[name].float() for name in self.weights]
         for full, average in self.averages.items():
             decay = min(full, (1 + updates) / (10 + updates))
             torch._foreach_lerp_(list(average.values()), current, 1 - decay)

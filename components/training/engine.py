@@ -25,6 +25,8 @@ from components.training.shards import WEIGHT, Shards
 
 Accept = Callable[[float], bool]
 NEVER = 10**12  # steps between DeepSpeed's own progress lines
+UNCLIPPED = 0.999  # of the limit: a norm below it is certainly not clipped, whatever the rounding
+ADDED = 1e-6  # to the norm, where PyTorch divides by it
 
 
 class Engine:
@@ -38,6 +40,7 @@ class Engine:
         trained = [(name, value) for name, value in module.named_parameters() if value.requires_grad]
         if not trained:
             raise UserError("no parameter of this stage is trainable; check `trainable`")
+        self._trained = [value for _, value in trained]
         if config.activation_checkpointing:
             enable_activation_checkpointing(module)
         deepspeed = processes.join()
@@ -49,7 +52,7 @@ class Engine:
         self._linear = nn.functional.linear
         settings = config.optimizer
         optimizer = torch.optim.AdamW(
-            [parameter for _, parameter in trained],
+            self._trained,
             lr=learning_rate(settings, 0, config.steps),
             betas=settings.betas,
             eps=settings.eps,
@@ -59,10 +62,12 @@ class Engine:
         self._engine: Any = deepspeed.initialize(
             model=module, optimizer=optimizer, config=deepspeed_config(config), dist_init_required=False
         )[0]
-        if config.zero_stage == 0 and self.launch.world_size == 1:
-            self._engine.enable_backward_allreduce = (
-                False  # it would copy all gradients twice, for one process
-            )
+        if config.zero_stage == 0:
+            self._engine.zero_grad = (
+                self._drop_gradients
+            )  # DeepSpeed's walks the tree of modules for each step
+            if self.launch.world_size == 1:  # it would copy all gradients twice, for one process
+                self._engine.enable_backward_allreduce = False
         self.shards = Shards(trained, optimizer, self._engine)
         self.step_batches = config.accumulation * self.readers  # of one optimizer step
 
@@ -90,9 +95,7 @@ class Engine:
             self._engine.step()
             return 0.0
         if self.config.zero_stage == 0:
-            norm = self._clip()
-            if not accept(norm):
-                self._raw.zero_grad(set_to_none=True)
+            norm = self._clipped(accept)
             self._engine.step()  # of parameters without gradients nothing changes
             return norm
         asked: list[float] = []
@@ -128,9 +131,22 @@ class Engine:
         finally:
             delattr(optimizer, name)  # of the instance: the class has the method
 
-    def _clip(self) -> float:
-        trained = [parameter for parameter in self._raw.parameters() if parameter.grad is not None]
-        return float(nn.utils.clip_grad_norm_(trained, self.config.optimizer.clip))
+    def _clipped(self, accept: Accept) -> float:
+        """The gradient norm, after which the gradients are clipped, or dropped where it is not accepted."""
+        trained = [parameter for parameter in self._trained if parameter.grad is not None]
+        total = nn.utils.get_total_norm([cast(Tensor, parameter.grad) for parameter in trained])
+        norm, clip = float(total), self.config.optimizer.clip
+        if not accept(norm):
+            self._drop_gradients()
+        elif (
+            norm > UNCLIPPED * clip - ADDED
+        ):  # PyTorch would multiply the others by 1, in one more pass over all
+            nn.utils.clip_grads_with_norm_(trained, clip, total)
+        return norm
+
+    def _drop_gradients(self) -> None:
+        for parameter in self._trained:
+            parameter.grad = None
 
     def weights(self) -> dict[str, Tensor]:
         """Float32 weights by name, those elements that this process averages and saves (see `shards`)."""

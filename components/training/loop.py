@@ -230,7 +230,7 @@ class _Run:
         batch = place * self.config.accumulation + micro
         position = batch * self.engine.readers + self.engine.reader
         seed = seed_of(self.config.seed, position)
-        torch.manual_seed(seed)  # for dropout; what a program draws comes from the generator
+        _seed_dropout(seed)  # what a program draws comes from the generator
         return self.program.step(self.engine.module, position, torch.Generator().manual_seed(seed))
 
     def _go_back(self, results: list[StepResult]) -> None:
@@ -358,6 +358,13 @@ def _together(step: int, found: Sequence[Found]) -> Look:
     clips = {name: value for one in found for name, value in one.clips.items()}
     scores = [one.score for one in found if one.score is not None and math.isfinite(one.score)]
     return Look(step, metrics, scores[0] if scores else None, clips)
+
+
+def _seed_dropout(seed: int) -> None:
+    """As `torch.manual_seed`, which keeps a stack trace for each device that is not there, at every call."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(seed)
 
 
 def _sentence(found: Mapping[str, float]) -> str:

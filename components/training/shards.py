@@ -70,11 +70,14 @@ class Shards:
         found = [locate(name, parameter, self._optimizer, (rank, processes)) for name, parameter in named]
         self.named = list(named)
         self.own = [shard for shard in found if shard is not None and shard.count]
+        self._weights = {
+            shard.name: shard.weight for shard in self.own
+        }  # views: what they show is always new
 
     def tensors(self, kind: str) -> dict[str, Tensor]:
         """The elements of this process by parameter name; moments only of parameters that were updated."""
         if kind == WEIGHT:
-            return {shard.name: shard.weight for shard in self.own}
+            return dict(self._weights)
         states = ((shard, self.adam.state.get(shard.flat)) for shard in self.own)
         return {shard.name: shard.cut(state[kind]) for shard, state in states if state}
 
