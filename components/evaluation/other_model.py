@@ -3,13 +3,15 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from components.artifacts import StagePaths, read_json, sha256_of, write_json
+from components.artifacts import StagePaths, read_json, sha256_of, sha256_of_json, write_json
+from components.evaluation.record import RECORD_FILE
 from components.ladder.verdict import LadderVerdict
 from components.params import Params
 from components.report import Report
 from components.stages import STAGES
 
 EVALUATE = "evaluate"
+EVALUATIONS = "evaluations"  # of models, one folder for each model and protocol
 
 
 def evaluate_model(root: Path, params: Params, pipeline: Path, output: Path) -> Report:
@@ -40,6 +42,25 @@ def _asked_for(pipeline: Path, temporary: Path) -> Path:
     path = temporary / "ladder.json"
     LadderVerdict(sha256_of(pipeline), survives=True).write(path)
     return path
+
+
+def evaluation_of(root: Path, params: Params, pipeline: Path) -> Path:
+    """Folder of a model's evaluation under this workspace's protocol, made when it is asked for the first time.
+
+    Raises as `evaluate_model` does, and goes on where that was stopped.
+    """
+    stage = STAGES[EVALUATE]
+    own = stage.paths(root, params)
+    decides = {
+        "model": sha256_of(pipeline),
+        "config": params.section(stage.section).model_dump(mode="json"),
+        "clips": sha256_of(own.input("clips")),
+        "extractor": sha256_of(own.input("extractor")),
+    }
+    folder = root / EVALUATIONS / f"{decides['model'][:16]}-{sha256_of_json(decides)[:16]}"
+    if not (folder / RECORD_FILE).is_file():
+        evaluate_model(root, params, pipeline, folder)
+    return folder
 
 
 def _latents_of(pipeline: Path, own: StagePaths, temporary: Path) -> Path:

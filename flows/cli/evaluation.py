@@ -1,4 +1,4 @@
-"""`reelforge evaluate` and `compare`: any model under this workspace's protocol, and any two evaluations."""
+"""`reelforge evaluate` and `compare`: any model under this workspace's protocol, and any two models."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +11,7 @@ from components.errors import UserError
 from flows.preflight import check_workspace
 
 ROOT = Path()
+MODELS = {"champion", "candidate", "workspace"}
 console = Console()
 COLOURS = {"passed": "green", "failed": "red", "undecided": "yellow", "left out": "dim"}
 
@@ -37,15 +38,18 @@ def evaluate(
 
 
 def compare(
-    candidate: Annotated[Path, typer.Argument(help="Folder of an evaluation.")],
-    champion: Annotated[Path, typer.Argument(help="Folder of the evaluation to beat.")],
+    candidate: Annotated[
+        str, typer.Argument(help="Folder of an evaluation or of a model, or champion, candidate, workspace.")
+    ],
+    champion: Annotated[str, typer.Argument(help="The one to beat, named in the same way.")],
     policy: Annotated[
         Path | None, typer.Option(help="YAML with a gate section; default: params.yaml.")
     ] = None,
 ) -> None:
-    """Judge one evaluation against another and print every check. Exit code 0: promote, 3: anything else.
+    """Judge one evaluation or model against another and print every check. Exit code 0: promote, 3: anything else.
 
-    Example: reelforge compare artifacts/evaluate evaluations/champion
+    A model is evaluated first, into a folder below evaluations/, unless that was done before under this protocol.
+    Stopped and started again, it goes on. Example: reelforge compare artifacts/evaluate champion
     """
     from components.params import Params
     from components.registry.gate import judge
@@ -53,7 +57,7 @@ def compare(
     from components.registry.policy.verdict import Decision
 
     config = Params.load(policy or ROOT / "params.yaml").gate
-    sides = [Contestant.read(_evaluation(folder)) for folder in (candidate, champion)]
+    sides = [Contestant.read(_evaluation(side)) for side in (candidate, champion)]
     frozen = ROOT / config.frozen
     verdict = judge(sides[0], sides[1], config, read_champion(frozen) if frozen.exists() else None)
     table = Table("metric", "asked", "result", "candidate", "champion", "why")
@@ -67,9 +71,18 @@ def compare(
         raise typer.Exit(3)
 
 
-def _evaluation(folder: Path) -> Path:
-    if not (folder / "record.json").is_file():
+def _evaluation(side: str) -> Path:
+    """Folder of the evaluation that an argument names, or that is made of the model that it names."""
+    from components.evaluation.other_model import evaluation_of
+    from flows.cli.generate import pipeline_folder
+
+    folder = Path(side)
+    if (folder / "record.json").is_file():
+        return folder
+    if side not in MODELS and not (folder / "model_index.json").is_file():
         raise UserError(
-            f"{folder} holds no evaluation (no record.json); `reelforge evaluate MODEL --output {folder}` writes one"
+            f"{folder} holds no evaluation (no record.json) and no model (no model_index.json);"
+            f" `reelforge evaluate MODEL --output {folder}` writes an evaluation"
         )
-    return folder
+    params = check_workspace(ROOT)
+    return evaluation_of(ROOT.resolve(), params, pipeline_folder(side).resolve())

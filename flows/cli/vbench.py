@@ -39,7 +39,10 @@ def install(
 
 @app.command()
 def status(weights: Weights = Path("weights/vbench")) -> None:
-    """Which dimensions can be run here, and what the others lack."""
+    """Which dimensions of the standard run can be run here, and what the others lack.
+
+    Of videos that are not VBench's own, temporal_flickering needs no weights.
+    """
     from components.evaluation.vbench import environment
     from components.evaluation.vbench.run import obstacles
     from components.evaluation.vbench.scores import DIMENSIONS
@@ -62,8 +65,8 @@ def generate(
     seed: Annotated[int, typer.Option(help="Of the first video; the others count up.")] = 0,
     batch: Annotated[int, typer.Option(help="Videos made at a time.")] = 8,
     flicker_samples: Annotated[
-        int, typer.Option(help="Of each flickering prompt; 25 as published, to filter.")
-    ] = 5,
+        int, typer.Option(help="Of each flickering prompt, of which the first five still ones count.")
+    ] = 25,
 ) -> None:
     """Make the videos of the standard run; those that are there are kept.
 

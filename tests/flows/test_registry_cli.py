@@ -47,6 +47,7 @@ def test_compare_refuses_a_folder_without_an_evaluation(workspace):
     result = runner.invoke(app, ["compare", "good", "nothing"])
     assert isinstance(result.exception, UserError)
     assert "no record.json" in str(result.exception)
+    assert "no model_index.json" in str(result.exception)
 
 
 def test_margins_of_two_runs(workspace):

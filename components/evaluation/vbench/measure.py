@@ -17,7 +17,12 @@ from components.evaluation.config import VbenchConfig
 from components.evaluation.identity import identity
 from components.evaluation.record import Metric
 from components.evaluation.vbench import environment
-from components.evaluation.vbench.prompts import expected_videos, package_info, standard_requests
+from components.evaluation.vbench.prompts import (
+    FLICKER_SAMPLES,
+    expected_videos,
+    package_info,
+    standard_requests,
+)
 from components.evaluation.vbench.run import CUSTOM, DimensionResult, Job, Status, obstacles, run_dimensions
 from components.evaluation.vbench.scores import DIMENSIONS, aggregate
 from components.evaluation.vbench.videos import make_videos
@@ -45,7 +50,9 @@ class Vbench:
         known = DIMENSIONS if config.mode == "standard" else [name for name in DIMENSIONS if name in CUSTOM]
         self.dimensions = list(config.dimensions or known)
         lacking = {
-            name: obstacles(name, installed, self.weights) for name in self.dimensions if name in DIMENSIONS
+            name: obstacles(name, installed, self.weights, standard=config.mode == "standard")
+            for name in self.dimensions
+            if name in DIMENSIONS
         }
         missing = [f"{name}: {'; '.join(why)}" for name, why in lacking.items() if why]
         if missing and config.dimensions:
@@ -75,7 +82,10 @@ class Vbench:
         ask: how the model is told its prompts.
         """
         requests = standard_requests(
-            package_info(self.installed), seed=settings.seed, dimensions=self.dimensions
+            package_info(self.installed),
+            seed=settings.seed,
+            dimensions=self.dimensions,
+            flicker_samples=FLICKER_SAMPLES,
         )
         folder = keep / "vbench"
         make_videos(

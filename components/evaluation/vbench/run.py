@@ -8,9 +8,6 @@ ends as ok, unavailable (something is not installed: never a zero, never a pass)
 import json
 import logging
 import math
-import os
-import signal
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -20,17 +17,19 @@ from typing import Any, Literal
 
 from components.artifacts import read_json, sha256_of_json, write_json
 from components.errors import UserError
+from components.evaluation.vbench.child import run_script
 from components.evaluation.vbench.environment import Environment
+from components.evaluation.vbench.prompts import FLICKER
 from components.evaluation.vbench.scores import DIMENSIONS
+from components.evaluation.vbench.still import keep_still
 from components.evaluation.vbench.weights import check_weights
 from components.progress import progress
-from components.runtime import isolated_environment
 
 log = logging.getLogger(__name__)
 RUNNER = Path(__file__).with_name("runner.py")
 SUFFIX = ".mp4"
-LAST_LINES = 600  # characters of a child's output that are kept
 Mode = Literal["vbench_standard", "custom_input"]
+STANDARD: Mode = "vbench_standard"
 CUSTOM = frozenset(
     {
         "subject_consistency",
@@ -43,7 +42,7 @@ CUSTOM = frozenset(
     }
 )  # dimensions that mean something for prompts of one's own
 NEEDS_DETECTRON = frozenset({"object_class", "multiple_objects", "color", "spatial_relationship"})
-LIGHT = frozenset({"temporal_flickering"})  # what the light environment can run
+LIGHT = frozenset({FLICKER})  # what the light environment can run, of videos that are not filtered first
 
 
 class Status(StrEnum):
@@ -99,17 +98,19 @@ def run_dimensions(
     subject = _digest(job)
     with progress("vbench", len(dimensions)) as advance:
         for dimension in dimensions:
-            checked = check_weights(dimension, weights, expected_weights)
+            standard = job.mode == STANDARD
+            checked = check_weights(dimension, weights, expected_weights, standard=standard)
             identity = {"package": environment.digest, "weights": dict(checked.digests), "mode": job.mode}
             kept = _kept(results / f"{dimension}.json", identity, subject)
             if kept is None:
-                lacking = [*checked.problems, *_not_installed(dimension, environment)]
-                made = _run(job, dimension, environment, weights, lacking)
+                lacking = [*checked.problems, *_not_installed(dimension, environment, standard=standard)]
+                made = _run(job, dimension, environment, (weights, results), lacking)
                 kept = replace(made, identity=identity, subject=subject)
                 if kept.status is Status.OK:
                     write_json(results / f"{dimension}.json", asdict(kept))
             found[dimension] = kept
-            log.info("%s: %s %s", dimension, kept.status, kept.reason or f"{kept.score:.4f}")
+            score = "" if kept.score is None else f"{kept.score:.4f} "
+            log.info("%s: %s %s%s", dimension, kept.status, score, kept.reason)
             advance(1, dimension)
     return found
 
@@ -143,32 +144,56 @@ def _kept(path: Path, identity: Mapping[str, Any], subject: str) -> DimensionRes
 
 
 def _run(
-    job: Job, dimension: str, environment: Environment, weights: Path, problems: Sequence[str]
+    job: Job, dimension: str, environment: Environment, folders: tuple[Path, Path], problems: Sequence[str]
 ) -> DimensionResult:
+    """`folders`: of the weights, and of the results."""
     if problems:
         return DimensionResult(dimension, Status.UNAVAILABLE, "; ".join(problems))
+    weights, results = folders
+    note = ""
+    if dimension == FLICKER and job.mode == STANDARD:
+        still = keep_still(
+            job.videos,
+            environment,
+            weights=weights,
+            answers=results / f"still-{_digest(job)[:16]}.jsonl",
+            device=job.device,
+            seconds=job.seconds,
+        )
+        if still.problem:
+            return DimensionResult(dimension, Status.FAILED, still.problem)
+        job, note = replace(job, videos=still.folder, expected={FLICKER: still.count}), still.note
     with TemporaryDirectory(prefix="vbench-") as temporary:
         work = Path(temporary)
-        code, said = _child(job, dimension, environment, weights, work)
+        task = {
+            "dimension": dimension,
+            "videos": str(job.videos.resolve()),
+            "mode": job.mode,
+            "device": job.device,
+            "work": str(work / "vbench"),
+            "prompts": dict(job.prompts),
+        }
+        ended = run_script(environment.python, RUNNER, task, work, weights=weights, seconds=job.seconds)
         result = work / "result.json"
-        if code != 0 or not result.is_file():
-            reason = "took too long" if code is None else f"exit code {code}"
-            return DimensionResult(dimension, Status.FAILED, f"{reason}: {said}")
-        return _checked(dimension, json.loads(result.read_text()), job)
+        if ended.code != 0 or not result.is_file():
+            return DimensionResult(dimension, Status.FAILED, ended.why)
+        return _checked(dimension, json.loads(result.read_text()), job, note)
 
 
-def obstacles(dimension: str, environment: Environment | None, weights: Path) -> list[str]:
-    """What keeps a dimension from being run here; empty where nothing does."""
+def obstacles(
+    dimension: str, environment: Environment | None, weights: Path, *, standard: bool = True
+) -> list[str]:
+    """What keeps a dimension from being run here, in the standard run where `standard`; empty where nothing does."""
     lacking = (
         ["VBench is not installed (`reelforge vbench install`)"]
         if environment is None
-        else _not_installed(dimension, environment)
+        else _not_installed(dimension, environment, standard=standard)
     )
-    return [*lacking, *check_weights(dimension, weights).problems]
+    return [*lacking, *check_weights(dimension, weights, standard=standard).problems]
 
 
-def _not_installed(dimension: str, environment: Environment) -> list[str]:
-    if environment.kind == "light" and dimension not in LIGHT:
+def _not_installed(dimension: str, environment: Environment, *, standard: bool) -> list[str]:
+    if environment.kind == "light" and (standard or dimension not in LIGHT):
         return ["the full environment is not installed (`reelforge vbench install --full`)"]
     if dimension in NEEDS_DETECTRON and not any(
         environment.folder.glob("lib/python*/site-packages/detectron2*")
@@ -177,42 +202,8 @@ def _not_installed(dimension: str, environment: Environment) -> list[str]:
     return []
 
 
-def _child(
-    job: Job, dimension: str, environment: Environment, weights: Path, work: Path
-) -> tuple[int | None, str]:
-    """Exit code (None: the time was up) and the end of what it said. Its whole process group ends with it."""
-    task = {
-        "dimension": dimension,
-        "videos": str(job.videos.resolve()),
-        "mode": job.mode,
-        "device": job.device,
-        "work": str(work / "vbench"),
-        "prompts": dict(job.prompts),
-    }
-    (work / "job.json").write_text(json.dumps(task))
-    with (work / "log.txt").open("w+") as output:
-        child = subprocess.Popen(
-            [environment.python, RUNNER, work / "job.json", work / "result.json"],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=work,
-            env=isolated_environment(weights.resolve()),
-            start_new_session=True,
-        )
-        try:
-            code: int | None = child.wait(timeout=job.seconds)
-        except subprocess.TimeoutExpired:
-            code = None
-        finally:
-            if child.poll() is None:
-                os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
-        output.seek(0)
-        return code, output.read()[-LAST_LINES:].strip()
-
-
-def _checked(dimension: str, raw: Mapping[str, Any], job: Job) -> DimensionResult:
-    """A result that is complete and finite, else a failed one."""
+def _checked(dimension: str, raw: Mapping[str, Any], job: Job, note: str) -> DimensionResult:
+    """A result that is complete and finite, with a note to it, else a failed one."""
     videos, score = dict(raw["videos"]), float(raw["score"])
     reason = ""
     if len(videos) != (expected := job.expected[dimension]):
@@ -221,4 +212,4 @@ def _checked(dimension: str, raw: Mapping[str, Any], job: Job) -> DimensionResul
         reason = "a score is not finite"
     if reason:
         return DimensionResult(dimension, Status.FAILED, reason)
-    return DimensionResult(dimension, Status.OK, score=score, videos=videos)
+    return DimensionResult(dimension, Status.OK, note, score=score, videos=videos)

@@ -8,6 +8,7 @@ Job: `dimension`, `videos` (folder), `mode`, `device`, `work` (folder for VBench
 
 import json
 import sys
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,20 @@ def register_torchvision_operators() -> Any:
     return library
 
 
+def read_onto_the_cpu() -> None:
+    """Weights that were saved on a GPU are read onto the CPU: VBench's own loading does not say where to."""
+    import torch
+
+    torch.load = partial(torch.load, map_location="cpu")
+
+
 def evaluate(job: dict[str, Any]) -> dict[str, Any]:
     """Run one dimension through VBench's Python interface."""
     library = register_torchvision_operators()
     import vbench
 
+    if job["device"] == "cpu":
+        read_onto_the_cpu()
     info = Path(vbench.__file__).with_name("VBench_full_info.json")
     bench = vbench.VBench(job["device"], str(info), job["work"])
     extra = {"prompt_list": job["prompts"]} if job["mode"] == "custom_input" and job["prompts"] else {}

@@ -13,6 +13,7 @@ from components.artifacts import sha256_of
 BERT = "huggingface/hub/models--bert-base-uncased"  # tokenizer, as huggingface_hub keeps it
 CLIP_B, CLIP_L = "clip_model/ViT-B-32.pt", "clip_model/ViT-L-14.pt"
 GRIT = ("grit_model/grit_b_densecap_objectdet.pth", BERT)
+RAFT = "raft_model/models/raft-things.pth"
 VICLIP = ("ViCLIP/ViClip-InternVid-10M-FLT.pth", "ViCLIP/bpe_simple_vocab_16e6.txt.gz")
 
 FILES: Mapping[str, tuple[str, ...]] = {
@@ -23,7 +24,7 @@ FILES: Mapping[str, tuple[str, ...]] = {
     "background_consistency": (CLIP_B,),
     "temporal_flickering": (),
     "motion_smoothness": ("amt_model/amt-s.pth",),
-    "dynamic_degree": ("raft_model/models/raft-things.pth",),
+    "dynamic_degree": (RAFT,),
     "aesthetic_quality": (CLIP_L, "aesthetic_model/emb_reader/sa_0_4_vit_l_14_linear.pth"),
     "imaging_quality": ("pyiqa_model/musiq_spaq_ckpt-358bb6af.pth",),
     "object_class": GRIT,
@@ -36,6 +37,9 @@ FILES: Mapping[str, tuple[str, ...]] = {
     "temporal_style": VICLIP,
     "overall_consistency": VICLIP,
 }
+STANDARD: Mapping[str, tuple[str, ...]] = {
+    "temporal_flickering": (RAFT,)  # the filter that leaves still videos
+}  # what the standard run reads beside them
 KNOWN = {  # OpenAI publishes its digests in the addresses
     CLIP_B: "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
     CLIP_L: "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
@@ -50,12 +54,17 @@ class Weights:
     problems: tuple[str, ...]
 
 
-def check_weights(dimension: str, folder: Path, expected: Mapping[str, str] | None = None) -> Weights:
-    """Digest the files of a dimension. `expected`: sha256 by file, beside those that are published."""
+def check_weights(
+    dimension: str, folder: Path, expected: Mapping[str, str] | None = None, *, standard: bool = False
+) -> Weights:
+    """Digest the files of a dimension, in the standard run where `standard`.
+
+    `expected`: sha256 by file, beside those that are published.
+    """
     wanted = {**KNOWN, **(expected or {})}
     digests: dict[str, str] = {}
     problems = []
-    for name in FILES[dimension]:
+    for name in (*FILES[dimension], *(STANDARD.get(dimension, ()) if standard else ())):
         path = folder / name
         if not path.exists():
             problems.append(f"{path} is missing")

@@ -8,6 +8,7 @@ from components.registry.policy.floors import needed_metrics, not_applicable
 from components.registry.policy.verdict import Finding, Status
 
 KIND = "evidence"
+VBENCH = "vbench_"  # names of VBench's dimensions and of its Total
 
 
 def compared_metrics(candidate: Contestant, policy: GateConfig) -> list[str]:
@@ -25,9 +26,8 @@ def unusable(candidate: Contestant, policy: GateConfig, *, compared: bool) -> It
         if metric is None:
             found = candidate.record.metrics.get(name)
             said = "missing" if found is None else "not a number"
-            reason = (
-                f"{name} of the candidate is {said}; evaluate it again, and look at the log of `evaluate`"
-            )
+            where = "`reelforge vbench status`" if name.startswith(VBENCH) else "the log of `evaluate`"
+            reason = f"{name} of the candidate is {said}; see {where} for what it lacked, and evaluate again"
             yield Finding(name, KIND, Status.FAILED, reason)
         elif metric.distance and (lack := candidate.lacks(metric.distance)):
             yield Finding(name, KIND, Status.FAILED, f"the candidate's evaluation {lack}; evaluate it again")

@@ -335,4 +335,22 @@ def test_a_dimension_that_is_unavailable_fails_closed():
     policy = POLICY.model_copy(update={"margins": {"vbench_imaging_quality": 0.01}})
     verdict = decide(candidate, shifted(2, 2.0), policy)
     assert verdict.decision is Decision.REJECT
-    assert "vbench_imaging_quality of the candidate is not a number" in verdict.reason
+    assert (
+        "vbench_imaging_quality of the candidate is not a number; see `reelforge vbench status`"
+        in verdict.reason
+    )
+
+
+def test_a_total_of_which_a_dimension_is_missing_fails_closed_and_says_where_to_look():
+    scored = {
+        name: DimensionResult(name, VbenchStatus.OK, score=0.5, videos={"a.mp4": 0.5}) for name in DIMENSIONS
+    }
+    scored["scene"] = DimensionResult("scene", VbenchStatus.UNAVAILABLE, "weights are missing")
+    metrics = metrics_of(scored, {"a.mp4": "a"})
+    assert "vbench_total" not in metrics
+    candidate = shifted(1, 0.0)
+    record = replace(candidate.record, metrics={**candidate.record.metrics, **metrics})
+    policy = POLICY.model_copy(update={"margins": {"vbench_total": 0.01}})
+    verdict = decide(replace(candidate, record=record), shifted(2, 2.0), policy)
+    assert verdict.decision is Decision.REJECT
+    assert "vbench_total of the candidate is missing; see `reelforge vbench status`" in verdict.reason
