@@ -26,8 +26,8 @@ test: install browser ## all tests but those of `make test-infra`
 test-fast: install ## without whole pipelines, servers and browsers
 	$(BIN)/python -m pytest -n 2 -m "not slow and not infra"
 
-test-infra: install $(CHECKOV)/.installed ## Terraform, its scan, manifests and services; what a missing program leaves out is skipped
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/infra
+test-infra: install $(CHECKOV)/.installed ## Terraform, its scan, manifests and services; a missing program is told as the reason of a skip
+	$(BIN)/python -m pytest -n 2 --dist loadfile -rs tests/infra
 
 test-infra-fast: install $(CHECKOV)/.installed ## without the whole pipeline on the services, and without applying to the emulator
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not heavy" tests/infra

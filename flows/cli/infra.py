@@ -1,11 +1,13 @@
 """`reelforge infra`: the AWS environment of a team, from plan to teardown. Terraform does it; this asks first.
 
 What an environment looks like is in infra/terraform; what a team chooses (region, GPUs, budget) is kept in
-infra/terraform/ENVIRONMENT/platform.auto.tfvars.json, without a secret, and belongs in the team's git.
+infra/terraform/platform/environments/NAME.team.tfvars.json, without a secret, and belongs in the team's git.
 """
 
+import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +17,7 @@ from rich.console import Console
 
 from components.errors import UserError
 from components.runtime import search_path
+from flows.infra import life
 from flows.infra.terraform import ENVIRONMENTS, Environment
 from flows.infra.wish import Wish
 
@@ -72,12 +75,7 @@ def plan(
     """
     sizes = gpu_nodes, gpu_zone, instance_type, purchase, reservation
     money = budget, tuple(budget_email or ())
-    _plan(
-        environment_of(environment),
-        _wish(region, zone, recipe, gpus, sizes, money),
-        state_too=False,
-        yes=False,
-    )
+    life.plan(environment_of(environment), _wish(region, zone, recipe, gpus, sizes, money), _said)
 
 
 @app.command()
@@ -100,10 +98,7 @@ def up(
     found = environment_of(environment)
     sizes = gpu_nodes, gpu_zone, instance_type, purchase, reservation
     money = budget, tuple(budget_email or ())
-    _plan(found, _wish(region, zone, recipe, gpus, sizes, money), state_too=True, yes=yes)
-    if not yes:
-        typer.confirm("Make this? It costs money from now on.", abort=True)
-    found.apply_plan()
+    life.bring_up(found, _wish(region, zone, recipe, gpus, sizes, money), _said, _asker(yes))
     _said(
         f"\n{environment} is up. Next: reelforge infra kubeconfig, then reelforge infra profile (docs/runbook.md)"
     )
@@ -141,30 +136,6 @@ def _wish(
     )
 
 
-def _plan(found: Environment, wish: Wish, *, state_too: bool, yes: bool) -> None:
-    from flows.infra import aws, terraform
-    from flows.infra import wish as wishes
-    from flows.infra.checks import check
-
-    values = wishes.variables(wish, found.variables())
-    account = check(found.name, values, _said)
-    terraform.program()
-    if wish.needs and values["budget"] and wish.needs.dollars > values["budget"]["monthly_usd"]:
-        _said(
-            f"[yellow]the recipe's GPUs alone cost more than the budget of {values['budget']['monthly_usd']:,.0f}[/]"
-        )
-    bucket = terraform.state_bucket(account)
-    if aws.bucket_state(aws.session(values["region"]), bucket) == "free":
-        if not state_too:
-            raise UserError(
-                f"the checks passed, but Terraform's state has no bucket yet: `reelforge infra up` makes {bucket} first"
-            )
-        terraform.bring_up_state(found.root, values["region"], yes=yes)
-    found.write_variables(values)
-    found.prepare(account, values["region"])
-    found.plan()
-
-
 @app.command()
 def down(
     environment: Name = "dev",
@@ -180,49 +151,35 @@ def down(
 
     Example: reelforge infra down --environment dev --buckets --delete-bucket raw --delete-bucket dvc
     """
-    from flows.infra import aws, terraform
-    from flows.infra.checks import bucket_names, check_deletion
-
-    found = environment_of(environment)
-    terraform.program()
-    values = found.variables()
-    if "region" not in values:
-        raise UserError(
-            f"{found.variables_file} is not there: {environment} was not brought up from this clone"
-        )
     if delete_bucket and not buckets:
         raise UserError("--delete-bucket goes with --buckets: without it every bucket stays")
-    made = aws.session(values["region"])
-    account = aws.account(made)
-    full = []
-    if buckets:
-        full = check_deletion(made, bucket_names(environment, account), set(delete_bucket or ()))
-    found.prepare(account, values["region"])
-    found.write_variables({**values, "compute": False, "destroy_buckets": sorted(full)})
-    found.plan()
-    if not yes:
-        typer.confirm(f"Take {environment} down?", abort=True)
-    found.apply_plan()
-    if buckets:
-        _destroy(found, full, yes=yes)
+    named = set(delete_bucket or ()) if buckets else None
+    life.take_down(environment_of(environment), named, _said, _asker(yes))
 
 
-def _destroy(found: Environment, full: list[str], *, yes: bool) -> None:
-    """What outlives a cluster. By now the state knows which buckets may go with their data."""
-    found.plan("-destroy")
-    if not yes:
-        lost = f" and all data of {', '.join(full)}" if full else ""
-        typer.confirm(f"Delete the buckets, images and keys of {found.name}{lost}?", abort=True)
-    found.apply_plan()
+def _asker(yes: bool) -> Callable[[str], None]:
+    """Asks, and ends the command where the answer is no."""
+
+    def ask(question: str) -> None:
+        if not yes:
+            typer.confirm(question, abort=True)
+
+    return ask
 
 
 @app.command()
-def status(environment: Name = "dev") -> None:
+def status(
+    environment: Name = "dev",
+    as_json: Annotated[bool, typer.Option("--json", help="Terraform's outputs, for a program.")] = False,
+) -> None:
     """What is up, and which machines cost money now."""
     from flows.infra import aws
 
     found = environment_of(environment)
     output = found.output("profile")
+    if as_json:
+        typer.echo(json.dumps(output))
+        return
     made = aws.session(output["region"])
     _said(f"{environment} in {output['region']}, account {output['account_id']}")
     _said(f"cluster   {output['cluster']['name'] or 'down'}")
@@ -262,6 +219,7 @@ def profile(
     ] = False,
 ) -> None:
     """Write profile.yaml and DVC's remote from Terraform's outputs: this workspace then uses the deployed platform."""
+    from components.params import LOCAL_STORE
     from components.profile import FILE
     from flows.infra import aws, platform_profile
     from flows.services.profile_file import settle
@@ -276,7 +234,14 @@ def profile(
         platform_profile.write_sign_in(ROOT.resolve(), output, lambda arn: aws.secret(session, arn))
     settle(ROOT, made)
     _said(f"profile.yaml points this workspace at {environment}; REELFORGE_PROFILE=none sets it aside")
+    _said(f"tables and latents lie in {made.store}, unless runtime.store in params.yaml says another place")
+    if (ROOT / LOCAL_STORE).is_dir():
+        _said(f"  what is in {LOCAL_STORE}/ goes there with: {_copy(LOCAL_STORE, str(made.store))}")
     if not inside:
         _said("leave running, so that MLflow and Prefect are reached from here:")
         for command in platform_profile.forward_commands(output):
             _said(f"  {command}")
+
+
+def _copy(folder: str, place: str) -> str:
+    return f"aws s3 sync {folder} {place} --exclude 'cache/*'"

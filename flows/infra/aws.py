@@ -216,6 +216,47 @@ def is_empty(made: Any, bucket: str) -> bool:
     return not (found.get("Versions") or found.get("DeleteMarkers"))
 
 
+def read_object(made: Any, bucket: str, key: str) -> str | None:
+    """Text of an object; None where it is not there."""
+    from botocore.exceptions import ClientError
+
+    with _asking(f"what is in {bucket}"):
+        try:
+            return str(client(made, "s3").get_object(Bucket=bucket, Key=key)["Body"].read().decode())
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "NoSuchKey":
+                return None
+            raise
+
+
+def network_parts(made: Any, environment: str) -> set[str]:
+    """Ids of what EC2 keeps for the environment: networks, addresses, gateways, templates; not machines."""
+    wanted = {"project": "reelforge", "environment": environment}
+    ids = []
+    with _asking("what is tagged"):
+        for key, value in wanted.items():
+            filters = [{"Name": "key", "Values": [key]}, {"Name": "value", "Values": [value]}]
+            pages = client(made, "ec2").get_paginator("describe_tags").paginate(Filters=filters)
+            ids.append(
+                {
+                    tag["ResourceId"]
+                    for page in pages
+                    for tag in page["Tags"]
+                    if tag["ResourceType"] not in {"instance", "volume", "network-interface"}
+                }
+            )
+    return set.intersection(*ids)
+
+
+def secret_arn(made: Any, name: str) -> str:
+    """ARN of a secret, which ends in letters that nobody knows before; its name where it is not there."""
+    try:
+        with _asking(f"about the secret {name}"):
+            return str(client(made, "secretsmanager").describe_secret(SecretId=name)["ARN"])
+    except UserError:
+        return name
+
+
 def running_machines(made: Any, environment: str) -> list[dict[str, Any]]:
     """Type and launch time of the environment's running machines: what costs money now."""
     filters = [

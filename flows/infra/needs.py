@@ -1,15 +1,15 @@
 """What a recipe needs of a cluster, taken from its plan: GPUs, hours, disk, money."""
 
 import math
-from dataclasses import dataclass
-from importlib.util import find_spec
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from components.errors import UserError
 from components.params import Params
+from components.planning.devices import Device, parse_cluster
+from flows.infra.cost import GPUS_PER_MACHINE, gpu_price
 
 GIB = 1 << 30
-GPUS_PER_NODE = 8
 INSTANCE_TYPES = {"H100": "p5.48xlarge", "H200": "p5e.48xlarge"}
 LEAST_DISK_GIB = 500
 IMAGES_GIB = 200  # container images, caches, logs of a node
@@ -18,7 +18,11 @@ LUSTRE_GIB = 2_400  # FSx sells multiples
 
 @dataclass(frozen=True)
 class Needs:
-    """Of all training stages together. `disk_gib`: of one node, for checkpoints; `shared_gib`: of all, with latents."""
+    """Of all training stages together, at AWS's prices.
+
+    `disk_gib`: of one node; `shared_gib`: of latents and checkpoints, which lie on a file system that several nodes
+    share, and on the disk of a node that is alone.
+    """
 
     recipe: str
     gpus: int
@@ -30,15 +34,10 @@ class Needs:
 
     @property
     def nodes(self) -> int:
-        return math.ceil(self.gpus / GPUS_PER_NODE)
+        return math.ceil(self.gpus / GPUS_PER_MACHINE)
 
     @property
     def instance_type(self) -> str:
-        """Raises `UserError` for a GPU that the cluster has no machines of."""
-        if self.gpu not in INSTANCE_TYPES:
-            raise UserError(
-                f"the cluster has machines with {' or '.join(INSTANCE_TYPES)}, not {self.gpu} (--gpus)"
-            )
         return INSTANCE_TYPES[self.gpu]
 
     @property
@@ -51,20 +50,18 @@ class Needs:
     def sentence(self) -> str:
         shared = f", {self.shared_gib:,.0f} GiB of latents and checkpoints"
         return (
-            f"{self.recipe} on {self.gpus} x {self.gpu}: {self.hours:,.1f} hours, {self.dollars:,.0f} dollars of GPUs"
-            f"{shared}"
+            f"{self.recipe} on {self.gpus} x {self.gpu} ({self.nodes} x {self.instance_type}): {self.hours:,.1f} hours,"
+            f" {self.dollars:,.0f} dollars of GPUs on demand{shared}"
         )
 
 
 def needs_of(params: Params, gpus: str, root: Path) -> Needs:
-    """`gpus` as in `96xH100`. Raises `UserError`, also where a stage does not fit on such GPUs."""
-    if find_spec("components.planning") is None:
-        raise UserError("this version cannot plan a recipe: say --gpu-nodes instead of --recipe and --gpus")
-    from components.planning.devices import parse_cluster
-    from components.planning.plan import Question
+    """`gpus` as in `96xH100`. Raises `UserError`, also where a stage does not fit on such GPUs or AWS has none."""
+    from components.planning.plan import Question  # loads torch, which no other command of `infra` needs
     from components.planning.plan import plan as make
 
-    cluster = parse_cluster(gpus)
+    asked = parse_cluster(gpus)
+    cluster = replace(asked, price=gpu_price(_instance_type(asked.device)))
     found = make(params, Question({"": cluster}), root)
     if found.verdicts:
         raise UserError(
@@ -72,12 +69,22 @@ def needs_of(params: Params, gpus: str, root: Path) -> Needs:
         )
     kept = [stage.checkpoint_bytes * stage.checkpoints / GIB for stage in found.stages]
     latents = sum(each.bytes for each in found.latents) / GIB
+    shared = latents + sum(kept)
+    alone = cluster.count <= GPUS_PER_MACHINE
     return Needs(
         recipe=params.recipe,
         gpus=cluster.count,
         gpu=cluster.device.name,
         hours=sum(stage.hours for stage in found.stages),
         dollars=found.money,
-        disk_gib=max(LEAST_DISK_GIB, math.ceil(max(kept, default=0.0)) + IMAGES_GIB),
-        shared_gib=latents + sum(kept),
+        disk_gib=max(LEAST_DISK_GIB, IMAGES_GIB + (math.ceil(shared) if alone else 0)),
+        shared_gib=shared,
     )
+
+
+def _instance_type(device: Device) -> str:
+    if device.name not in INSTANCE_TYPES:
+        raise UserError(
+            f"the cluster has machines with {' or '.join(INSTANCE_TYPES)}, not {device.name} (--gpus)"
+        )
+    return INSTANCE_TYPES[device.name]

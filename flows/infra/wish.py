@@ -5,6 +5,7 @@ from typing import Any
 
 from components.errors import UserError
 from flows.infra.aws import VCPUS
+from flows.infra.cost import GPUS_PER_MACHINE
 from flows.infra.needs import Needs
 
 PURCHASES = ("on-demand", "spot", "capacity-block")
@@ -44,6 +45,11 @@ def variables(wish: Wish, before: dict[str, Any]) -> dict[str, Any]:
 
 def _gpu_nodes(wish: Wish, before: dict[str, Any] | None, zones: list[str]) -> dict[str, Any] | None:
     given = wish.gpu_nodes if wish.gpu_nodes is not None else wish.needs.nodes if wish.needs else None
+    if wish.needs and given is not None and given < wish.needs.nodes:
+        raise UserError(
+            f"{given} GPU nodes are too few: {wish.needs.recipe} on {wish.needs.gpus} x {wish.needs.gpu} trains on"
+            f" {wish.needs.nodes} machines of {GPUS_PER_MACHINE} (leave --gpu-nodes out, or say fewer --gpus)"
+        )
     if given is not None and given < 1:
         raise UserError(
             f"{given} GPU nodes: give 1 or more; leave --gpu-nodes out for a cluster without GPUs"
@@ -56,8 +62,8 @@ def _gpu_nodes(wish: Wish, before: dict[str, Any] | None, zones: list[str]) -> d
     values["zone"] = wish.gpu_zone or values.get("zone") or zones[0]
     if values["zone"] not in zones:
         raise UserError(f"--gpu-zone {values['zone']} is not one of the zones {', '.join(zones)} (--zone)")
-    default = wish.needs.instance_type if wish.needs else "p5.48xlarge"
-    values["instance_type"] = wish.instance_type or values.get("instance_type") or default
+    asked = wish.instance_type or (wish.needs.instance_type if wish.needs else None)
+    values["instance_type"] = asked or values.get("instance_type") or "p5.48xlarge"
     if values["instance_type"] not in VCPUS:
         raise UserError(f"--instance-type {values['instance_type']}: one of {', '.join(VCPUS)}")
     values["purchase"] = wish.purchase or values.get("purchase") or PURCHASES[0]

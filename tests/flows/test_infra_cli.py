@@ -54,10 +54,8 @@ def cloud(emulator, monkeypatch, tmp_path) -> Iterator[str]:
 @pytest.fixture
 def clone(tmp_path) -> Path:
     """A folder with the environments, in which Terraform was never run."""
-    for name in ("dev", "prod", "state"):
-        shutil.copytree(
-            ROOT / FOLDER / name, tmp_path / FOLDER / name, ignore=shutil.ignore_patterns(".terraform*")
-        )
+    left = shutil.ignore_patterns(".terraform", "*.tfstate*", "*.tfvars.json")
+    shutil.copytree(ROOT / FOLDER, tmp_path / FOLDER, ignore=left)
     for package in ("components", "flows", "models", "recipes"):
         (tmp_path / package).symlink_to(ROOT / package)
     return tmp_path
@@ -108,9 +106,8 @@ def test_a_recipes_needs_become_machines_disk_and_a_shared_file_system():
     assert values["gpu_nodes"]["instance_type"] == "p5e.48xlarge"
 
 
-@pytest.mark.parametrize("environment", ["dev", "prod"])
-def test_terraform_declares_every_variable_that_is_written(environment):
-    declared = (ROOT / FOLDER / environment / "variables.tf").read_text()
+def test_terraform_declares_every_variable_that_is_written():
+    declared = (ROOT / FOLDER / "platform/variables.tf").read_text()
     values = variables(Wish(region=REGION, budget=900, budget_emails=EMAIL, gpu_nodes=2), {})
     for name in values:
         assert f'variable "{name}"' in declared
@@ -281,7 +278,7 @@ def test_terraforms_output_becomes_a_profile_that_survives_its_file(tmp_path):
 
 
 def test_terraform_has_every_field_that_the_profile_takes():
-    text = (ROOT / FOLDER / "modules/stack/outputs.tf").read_text()
+    text = (ROOT / FOLDER / "platform/outputs.tf").read_text()
     for name in OUTPUT:
         assert re.search(rf"^    {name} +=", text, re.MULTILINE), name
 
@@ -328,6 +325,6 @@ def test_settings_of_the_environment_win_over_the_profile(tmp_path, monkeypatch)
 def test_bucket_names_are_those_of_terraform():
     text = (ROOT / FOLDER / "modules/storage/main.tf").read_text()
     assert '"${var.name}-${each.key}-${local.account_id}"' in text
-    assert '"reelforge-${var.environment}"' in (ROOT / FOLDER / "modules/stack/main.tf").read_text()
+    assert '"reelforge-${var.environment}"' in (ROOT / FOLDER / "platform/main.tf").read_text()
     assert bucket_names("prod", "1")["raw"] == "reelforge-prod-raw-1"
     assert json.dumps(state_bucket("1")) == '"reelforge-state-1"'

@@ -1,57 +1,129 @@
-"""The dev root applied to an AWS on loopback and destroyed again: what the provider makes of our code.
+"""`reelforge infra` as it is typed, against an AWS on loopback: an environment from its plan to its end.
 
 The emulator checks little of what AWS checks, so this shows that the provider takes the graph, in an order that works
-both ways, and what is left behind. It lacks placement groups, add-ons, FSx, budgets with alarms and the rotation of
-managed passwords: those are off here, and the plan assertions cover them. The tests are steps of one life, in order.
+both ways, that commands which are killed are gone on with, and what is left behind. It lacks placement groups,
+add-ons, FSx and the rotation of managed passwords: those are off here, and the plan assertions cover them. The tests
+are steps of one life, in order.
 """
 
 import json
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import boto3
+import psutil
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.exceptions import EndpointConnectionError
 
-from tests.infra.terraform_command import Terraform, copy_of_the_tree
+from components.profile import Profile
+from tests.infra.terraform_command import Terraform, copy_of_the_tree, plugin_folder
 
-pytestmark = [pytest.mark.infra, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.infra, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(2400)]
 ROOT = Path(__file__).parents[2]
-REGION = "us-west-2"
-STATE_BUCKET = "reelforge-state"
+REGION, ACCOUNT = "us-west-2", "123456789012"
+STATE_BUCKET = f"reelforge-state-{ACCOUNT}"
 BUCKETS = ("checkpoints", "dvc", "mlflow", "raw")
+UP = ("up", "--region", REGION, "--gpu-nodes", "2", "--budget", "900", "--budget-email", "team@example.org")
+TEAM = {  # what the emulator lacks
+    "addons": [],
+    "gpu_nodes": {"placement_group": False},
+    "databases": {
+        "instance_class": "db.t4g.medium",
+        "storage_gib": 20,
+        "multi_az": False,
+        "deletion_protection": False,
+        "backup_days": 7,
+    },
+}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Life:
-    """An environment from its first apply to its end."""
+    """A clone in which the command line is used, and the AWS that it speaks to."""
 
-    terraform: Terraform
+    folder: Path
     endpoint: str
-    profile: dict[str, Any]
+    said: dict[str, str] = field(default_factory=dict)  # by step
 
     def client(self, service: str) -> Any:
-        return client(self.endpoint, service)
+        keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+        return boto3.client(service, endpoint_url=self.endpoint, region_name=REGION, **keys)
+
+    def buckets(self) -> list[str]:
+        return sorted(bucket["Name"] for bucket in self.client("s3").list_buckets()["Buckets"])
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "infra/terraform/platform/.terraform/dev"
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TF_"))}
+        where = f"-plugin-dir={mirror} " if (mirror := plugin_folder()) else ""
+        if arguments[0] != "plan" or self.buckets():  # the very first plan has no state in a bucket
+            where += "-backend-config=use_path_style=true "
+        settings = {
+            "PYTHONPATH": str(ROOT),
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "TF_CLI_CONFIG_FILE": os.devnull,
+            "TF_VAR_aws_endpoint": self.endpoint,
+            "TF_CLI_ARGS_init": f"{where}-lockfile=readonly",
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", "flows.cli.app", "infra", *arguments],
+            cwd=self.folder,
+            env={**kept, **settings},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        process = self.start(*arguments)
+        said, _ = process.communicate(timeout=1800)
+        assert process.returncode == code, said[-6000:]
+        return said
+
+    def kill_when(self, process: "subprocess.Popen[str]", written: str, *, with_terraform: bool) -> None:
+        """SIGKILL to the command, once its Terraform's apply has written that."""
+        log, record = self.data / "apply.log", self.data / "at-work.json"
+        began = time.time()
+        while not (log.exists() and log.stat().st_mtime > began and written in log.read_text()):
+            assert process.poll() is None, process.stdout.read()
+            assert time.time() < began + 1200
+            time.sleep(0.3)
+        terraform = psutil.Process(json.loads(record.read_text())["pid"])
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if with_terraform:
+            terraform.kill()
+            psutil.wait_procs([terraform], timeout=10)
+        else:
+            assert terraform.is_running()  # it ends what it has begun
+
+    @cached_property
+    def profile(self) -> dict[str, Any]:
+        return dict(json.loads(self.run("status", "--json")))
 
     def bucket(self, use: str) -> str:
         return str(self.profile["buckets"][use])
 
 
-def client(endpoint: str, service: str) -> Any:
-    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
-    return boto3.client(service, endpoint_url=endpoint, region_name=REGION, **keys)
-
-
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory) -> Iterator[str]:
-    """A running emulator, empty but for the bucket of the state."""
+    """A running emulator of an empty account."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -66,61 +138,98 @@ def endpoint(tmp_path_factory) -> Iterator[str]:
         )
     try:
         address = f"http://127.0.0.1:{port}"
-        make_state_bucket(address)
+        wait_for(Life(log, address))
         yield address
     finally:
         server.terminate()
         server.wait(timeout=30)
 
 
-def make_state_bucket(endpoint: str) -> None:
-    for _ in range(60):
+def wait_for(life: Life) -> None:
+    for _ in range(120):
         try:
-            client(endpoint, "s3").create_bucket(
-                Bucket=STATE_BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION}
-            )
+            assert life.buckets() == []
             return
         except EndpointConnectionError:
             time.sleep(1)
-    pytest.fail("the emulator did not start within a minute")
-
-
-def write_settings(folder: Path, endpoint: str) -> None:
-    """What a team sets, and what the emulator lacks."""
-    settings = {
-        "region": REGION,
-        "zones": [f"{REGION}a", f"{REGION}b"],
-        "gpu_nodes": {"max": 2, "zone": f"{REGION}a", "placement_group": False},
-        "addons": [],
-        "databases": {
-            "instance_class": "db.t4g.medium",
-            "storage_gib": 20,
-            "multi_az": False,
-            "deletion_protection": False,
-            "backup_days": 7,
-        },
-        "budget": None,
-        "aws_endpoint": endpoint,
-    }
-    (folder / "team.auto.tfvars.json").write_text(json.dumps(settings))
-    (folder / "backend.hcl").write_text(
-        f'bucket = "{STATE_BUCKET}"\nkey = "dev.tfstate"\nregion = "{REGION}"\nuse_lockfile = true\n'
-        "use_path_style = true\nskip_credentials_validation = true\nskip_metadata_api_check = true\n"
-        f'endpoints = {{ s3 = "{endpoint}", sts = "{endpoint}", iam = "{endpoint}" }}\n'
-    )
+    pytest.fail("the emulator did not start within two minutes")
 
 
 @pytest.fixture(scope="module")
-def life(endpoint: str, tmp_path_factory) -> Life:
-    """`dev`, applied."""
-    terraform = Terraform(copy_of_the_tree(tmp_path_factory.mktemp("infra")) / "dev")
-    write_settings(terraform.folder, endpoint)
-    terraform.init("-backend-config=backend.hcl", "-lockfile=readonly")
-    terraform.run("apply", "-auto-approve", "-input=false", seconds=480)
-    return Life(terraform, endpoint, json.loads(terraform.run("output", "-json", "profile")))
+def planned(endpoint: str, tmp_path_factory) -> Life:
+    """A clone and the plan that was asked for first."""
+    folder = tmp_path_factory.mktemp("clone")
+    tree = copy_of_the_tree(folder / "infra")
+    Terraform(tree / "state").init(
+        "-backend=false", "-lockfile=readonly"
+    )  # skips where no provider can be had
+    for name in ("components", "flows", "models", "recipes", "params.yaml"):
+        (folder / name).symlink_to(ROOT / name)
+    (tree / "platform/environments/dev.team.tfvars.json").write_text(json.dumps(TEAM))
+    life = Life(folder, endpoint)
+    life.said["plan"] = life.run("plan", *UP[1:])
+    return life
 
 
-def test_the_profile_names_what_was_made(life: Life):
+def test_a_plan_says_what_is_made_and_what_it_costs_and_makes_nothing(planned: Life):
+    said = planned.said["plan"]
+    assert re.search(r"Plan: \d{2,} to add, 0 to change, 0 to destroy", said)
+    assert "module.cluster[0].aws_eks_cluster.this will be created" in said
+    # 0.10 for the control plane, 0.045 for a gateway, 0.384 for a machine, 0.065 for each of two databases
+    assert "costs at list prices: 0.66 dollars an hour always" in said
+    assert "a machine of 8 GPUs 55.04 an hour while it runs (on demand); at most 2 run: 110.08" in said
+    assert f"`reelforge infra up` makes {STATE_BUCKET} for Terraform's state first" in said
+    assert planned.buckets() == []
+    assert planned.client("iam").list_roles()["Roles"] == []
+
+
+@pytest.fixture(scope="module")
+def life(planned: Life) -> Life:
+    """`dev`, brought up in three tries: killed with its Terraform, killed alone, and let be."""
+    first = planned.start(*UP, "--yes")
+    planned.kill_when(first, "aws_iam_role.node: Creation complete", with_terraform=True)
+    second = planned.start("up", "--yes")
+    planned.kill_when(second, "aws_eks_cluster.this: Creation complete", with_terraform=False)
+    planned.said["up"] = planned.run("up", "--yes")
+    return planned
+
+
+def test_an_up_that_was_killed_is_gone_on_with(life: Life):
+    assert "is still at work" in life.said["up"]  # the second one's Terraform, which outlived its command
+    assert "dev is up" in life.said["up"]
+    assert len(life.client("eks").list_clusters()["clusters"]) == 1
+    assert not (life.data / "at-work.json").exists()
+    assert not (life.data / "cut-off").exists()
+    assert not list(life.folder.glob("infra/terraform/*/taken_in.tf"))
+
+
+def test_a_second_up_changes_nothing(life: Life):
+    said = life.run("up", "--yes")
+    assert "No changes. Your infrastructure matches the configuration." in said
+
+
+def test_status_tells_what_is_up(life: Life):
+    said = life.run("status")
+    assert f"dev in {REGION}, account {ACCOUNT}" in said
+    assert "cluster   reelforge-dev" in said
+    assert all(f"reelforge-dev-{use}-{ACCOUNT}  ({use}, ours)" in said for use in BUCKETS)
+    assert "0 machines run" in said  # no GPU machine waits for work
+
+
+def test_the_profile_file_points_at_what_was_made(life: Life):
+    said = life.run("profile")
+    assert f"tables and latents lie in s3://{life.bucket('dvc')}/store" in said
+    written = Profile.load(life.folder / "profile.yaml")
+    assert written.buckets.model_dump() == life.profile["buckets"]
+    assert written.cluster is not None and written.cluster.gpu_max_nodes == 2
+    settings = written.settings(life.folder)
+    secrets = life.client("secretsmanager")
+    drawn = secrets.get_secret_value(SecretId=life.profile["secrets"]["prefect-api"])["SecretString"]
+    assert settings["PREFECT_API_AUTH_STRING"] == drawn
+    assert drawn not in (life.folder / "profile.yaml").read_text()
+
+
+def test_outputs_name_what_was_made(life: Life):
     assert set(life.profile["buckets"]) == set(BUCKETS)
     cluster = life.client("eks").describe_cluster(name=life.profile["cluster"]["name"])["cluster"]
     assert cluster["endpoint"] == life.profile["cluster"]["endpoint"]
@@ -137,6 +246,14 @@ def test_the_profile_names_what_was_made(life: Life):
         assert life.client("iam").get_role(RoleName=f"reelforge-dev-{role}")["Role"]["Arn"] == arn
 
 
+def test_the_budget_tells_the_team(life: Life):
+    asked = {"AccountId": ACCOUNT, "BudgetName": "reelforge-dev-monthly"}
+    made = life.client("budgets").describe_budget(**asked)["Budget"]
+    assert float(made["BudgetLimit"]["Amount"]) == 900
+    alarms = life.client("budgets").describe_notifications_for_budget(**asked)["Notifications"]
+    assert sorted(alarm["Threshold"] for alarm in alarms) == [50, 80, 100, 100]
+
+
 def test_gpu_machines_have_32_efa_cards_and_none_is_started(life: Life):
     group = life.client("eks").describe_nodegroup(clusterName="reelforge-dev", nodegroupName="gpu")[
         "nodegroup"
@@ -150,18 +267,20 @@ def test_gpu_machines_have_32_efa_cards_and_none_is_started(life: Life):
     assert {card["InterfaceType"] for card in cards} == {"efa", "efa-only"}
 
 
-def test_buckets_are_private_encrypted_and_versioned(life: Life):
+def test_buckets_are_private_encrypted_versioned_and_closed_to_plain_http(life: Life):
     s3 = life.client("s3")
-    for use in BUCKETS:
-        name = life.bucket(use)
+    for name in [STATE_BUCKET, *life.profile["buckets"].values()]:
         assert all(s3.get_public_access_block(Bucket=name)["PublicAccessBlockConfiguration"].values())
         assert s3.get_bucket_versioning(Bucket=name)["Status"] == "Enabled"
         rule = s3.get_bucket_encryption(Bucket=name)["ServerSideEncryptionConfiguration"]["Rules"][0]
-        assert rule["ApplyServerSideEncryptionByDefault"]["KMSMasterKeyID"] == life.profile["kms_key_arn"]
-        with pytest.raises(
-            ClientError, match=r"Forbidden|AccessDenied"
-        ):  # the policy: the emulator has no TLS
-            s3.put_object(Bucket=name, Key="plain", Body=b"text")
+        key = rule["ApplyServerSideEncryptionByDefault"]["KMSMasterKeyID"]
+        assert (key == life.profile["kms_key_arn"]) == (name != STATE_BUCKET)
+        refused = {
+            json.dumps(statement["Condition"])
+            for statement in json.loads(s3.get_bucket_policy(Bucket=name)["Policy"])["Statement"]
+            if (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
+        }
+        assert '{"Bool": {"aws:SecureTransport": "false"}}' in refused
 
 
 def test_passwords_are_drawn_and_not_in_the_state(life: Life):
@@ -172,46 +291,38 @@ def test_passwords_are_drawn_and_not_in_the_state(life: Life):
     state = life.client("s3").get_object(Bucket=STATE_BUCKET, Key="dev.tfstate")["Body"].read().decode()
     assert len(set(drawn)) == 3
     assert all(len(password) >= 64 and password not in state for password in drawn)
-    assert secrets.get_secret_value(SecretId=life.profile["secrets"]["prefect-api"])[
-        "SecretString"
-    ].startswith("reelforge:")
 
 
 def test_two_people_cannot_apply_at_once(life: Life):
+    """The lock of a colleague's machine is never given back for them."""
     s3 = life.client("s3")
     info = {
         "ID": "1",
         "Operation": "apply",
-        "Who": "colleague",
+        "Who": "colleague@elsewhere",
         "Version": "1.11.4",
         "Created": "2026-01-01T00:00:00Z",
     }
     s3.put_object(Bucket=STATE_BUCKET, Key="dev.tfstate.tflock", Body=json.dumps(info).encode())
     try:
-        done = life.terraform.ask("plan", "-input=false", "-refresh=false")
+        said = life.run("plan", code=2)
     finally:
         s3.delete_object(Bucket=STATE_BUCKET, Key="dev.tfstate.tflock")
-    assert done.returncode == 1
-    assert "Error acquiring the state lock" in done.stdout
-    assert "colleague" in done.stdout
+    assert "Error acquiring the state lock" in said
+    assert "colleague" in said
 
 
-def fill(life: Life, use: str) -> None:
-    """Put a video into a bucket, whose policy wants TLS, which the emulator does not speak."""
-    s3 = life.client("s3")
-    policy = s3.get_bucket_policy(Bucket=life.bucket(use))["Policy"]
-    s3.delete_bucket_policy(Bucket=life.bucket(use))
-    s3.put_object(Bucket=life.bucket(use), Key="film.mp4", Body=b"film")
-    s3.put_bucket_policy(Bucket=life.bucket(use), Policy=policy)
+def test_down_refuses_a_bucket_with_data_that_is_not_named(life: Life):
+    life.client("s3").put_object(Bucket=life.bucket("raw"), Key="film.mp4", Body=b"film")
+    said = life.run("down", "--buckets", "--yes", code=2)
+    assert f"--delete-bucket {life.bucket('raw')}" in said
+    assert life.client("eks").list_clusters()["clusters"] == ["reelforge-dev"]  # nothing was touched
 
 
-def test_taking_compute_down_keeps_the_buckets(life: Life):
-    fill(life, "raw")
-    life.terraform.run("apply", "-auto-approve", "-input=false", "-var=compute=false", seconds=480)
-    profile = json.loads(life.terraform.run("output", "-json", "profile"))
-    assert profile["buckets"] == life.profile["buckets"]
-    assert profile["kms_key_arn"] == life.profile["kms_key_arn"]
-    assert profile["cluster"]["name"] is None
+def test_down_keeps_buckets_and_snapshots(life: Life):
+    said = life.run("down", "--yes")
+    assert "costs: what lies in the buckets, and nothing by the hour" in said
+    assert life.buckets() == sorted([STATE_BUCKET, *life.profile["buckets"].values()])
     assert life.client("eks").list_clusters()["clusters"] == []
     assert life.client("rds").describe_db_instances()["DBInstances"] == []
     kept = life.client("rds").describe_db_snapshots()["DBSnapshots"]
@@ -219,22 +330,23 @@ def test_taking_compute_down_keeps_the_buckets(life: Life):
         "reelforge-dev-mlflow",
         "reelforge-dev-prefect",
     }
+    assert "cluster   down" in life.run("status")
 
 
-def test_a_bucket_with_data_goes_only_when_named(life: Life):
-    done = life.terraform.ask("destroy", "-auto-approve", "-input=false", "-var=compute=false", seconds=300)
-    assert done.returncode == 1
-    assert "BucketNotEmpty" in done.stdout
-    key = life.client("kms").describe_key(KeyId=life.profile["kms_key_arn"])["KeyMetadata"]
-    assert key["KeyState"] == "Enabled"  # and with it the data
-    names = [bucket["Name"] for bucket in life.client("s3").list_buckets()["Buckets"]]
-    assert sorted(names) == sorted([STATE_BUCKET, life.bucket("raw")])
-
-    named = ["-auto-approve", "-input=false", "-var=compute=false", '-var=destroy_buckets=["raw"]']
-    bucket = 'module.stack.module.storage.module.bucket["raw"].aws_s3_bucket.this'
-    life.terraform.run("apply", *named, f"-target={bucket}", seconds=300)
-    life.terraform.run("destroy", *named, seconds=300)
-    names = [bucket["Name"] for bucket in life.client("s3").list_buckets()["Buckets"]]
-    assert names == [STATE_BUCKET]
+def test_nothing_is_left_but_what_was_told(life: Life):
+    """After the last `down` with its bucket named: the state's bucket, snapshots, and keys that AWS keeps 30 days."""
+    life.run("down", "--buckets", "--delete-bucket", "raw", "--yes")
+    assert life.buckets() == [STATE_BUCKET]
+    assert life.client("iam").list_roles()["Roles"] == []
+    assert life.client("ecr").describe_repositories()["repositories"] == []
+    assert life.client("secretsmanager").list_secrets()["SecretList"] == []
+    assert life.client("budgets").describe_budgets(AccountId=ACCOUNT)["Budgets"] == []
+    assert life.client("logs").describe_log_groups()["logGroups"] == []
+    told = re.search(r"known to no state, delete by hand: (.*)", life.said["up"])
+    left = set(told[1].split(", ")) if told else set()
+    ec2 = life.client("ec2")
+    networks = {vpc["VpcId"] for vpc in ec2.describe_vpcs()["Vpcs"] if not vpc["IsDefault"]}
+    addresses = {address["AllocationId"] for address in ec2.describe_addresses()["Addresses"]}
+    assert networks | addresses <= left
     key = life.client("kms").describe_key(KeyId=life.profile["kms_key_arn"])["KeyMetadata"]
     assert key["KeyState"] == "PendingDeletion"
