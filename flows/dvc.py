@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import IO
 
 from components.errors import Interruption, UserError
@@ -127,20 +128,38 @@ def _lines(stream: IO[str]) -> Iterator[str]:
 @contextmanager
 def _process(command: list[str], root: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     """A child in a process group of its own. Leaving early interrupts it, so that it can write its checkpoint."""
-    process = subprocess.Popen(
-        command,
-        cwd=root,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    with _interruptible():
+        process = subprocess.Popen(
+            command,
+            cwd=root,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
     try:
         yield process
     finally:
         if process.poll() is None:
             _stop(process)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """A child that is started in the block heeds an interruption even where this process was told to ignore it.
+
+    A shell's script has its background jobs do so, a worker for instance; a stage would inherit that and could not be
+    stopped. Signals are the main thread's, which is where flows run.
+    """
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN and current_thread() is main_thread()
+    if ignored:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _stop(process: subprocess.Popen[str]) -> None:

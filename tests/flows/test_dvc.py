@@ -2,8 +2,10 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from components.errors import Interruption, ParamsError
@@ -122,6 +124,35 @@ def test_a_stage_of_many_lines_ran_and_the_second_time_it_did_not(tmp_path):
     assert run()
     assert str(2 * KEPT_LINES) in heard
     assert not run()
+
+
+SLEEPER = "import pathlib, time; pathlib.Path('begun').touch(); time.sleep(60)"
+BACKGROUND_JOB = """
+import signal, sys
+from pathlib import Path
+from flows.dvc import reproduce
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does to a background job of a script
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+reproduce("sleep", Path(sys.argv[1]), on_line=print, parent_run=None, hours=1)
+"""
+
+
+def test_a_stage_stops_although_its_flow_was_started_to_ignore_interruptions(tmp_path):
+    command = f'{sys.executable} -c "{SLEEPER}"'
+    (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": {"sleep": {"cmd": command}}}))
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=tmp_path, check=True)
+    flow = subprocess.Popen([sys.executable, "-c", BACKGROUND_JOB, str(tmp_path)], cwd=ROOT)
+    while not (tmp_path / "begun").exists():
+        assert flow.poll() is None
+        time.sleep(0.05)
+    (stage,) = [
+        each for each in psutil.Process(flow.pid).children(recursive=True) if SLEEPER in each.cmdline()
+    ]
+    flow.terminate()
+    try:
+        stage.wait(30)  # half of what it would sleep
+    finally:
+        flow.wait(60)
 
 
 def test_progress_lines_are_read_and_others_are_not(capsys, monkeypatch):

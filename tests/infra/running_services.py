@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -215,8 +214,12 @@ def first_words(folder: Path, stage: str) -> str:
         said += line
         if " at step " in line or "Error" in line:
             break
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=120)
+    process.terminate()
+    try:
+        process.communicate(timeout=120)
+    finally:
+        process.kill()
+        process.wait()
     return said
 
 
@@ -242,4 +245,8 @@ def worker(folder: Path) -> Iterator[PrefectApi]:
             yield PrefectApi(place["PREFECT_API_URL"])
         finally:
             process.terminate()
-            process.wait(60)
+            try:
+                process.wait(60)
+            finally:
+                process.kill()
+                process.wait()
