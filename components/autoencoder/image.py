@@ -4,10 +4,9 @@ import torch
 
 from components.artifacts import StagePaths
 from components.autoencoder.config import ImageStageConfig
-from components.autoencoder.measure import STATISTICS_CLIPS, measure_statistics
 from components.autoencoder.objectives import pixel_objective
 from components.autoencoder.program import AutoencoderProgram
-from components.autoencoder.stage import StageClips, finish, fit, step_batches
+from components.autoencoder.stage import StageClips, fit_and_finish, step_batches
 from components.errors import UserError
 from components.report import Report
 from components.runtime import compute_device
@@ -20,18 +19,13 @@ def run(config: ImageStageConfig, paths: StagePaths) -> Report:
     Published weights keep their own scaling factor, since the image model that was trained on their latents
     knows no other; `scaling_factor` replaces it.
     """
-    stage = paths.checkpoints.name
     codec = _codec(config, paths).to(compute_device())
     clips = StageClips.open(config.data, paths, seed=config.seed)
     objective = pixel_objective(codec, config, paths.root).to(compute_device())
     program = AutoencoderProgram(
         objective, clips.train, frames=config.data.frames, step_batches=step_batches(config)
     )
-    metrics = fit(program, config, paths, stage)
-    if config.weights is None:
-        count = clips.batches_of(clips.train, STATISTICS_CLIPS)
-        measure_statistics(codec.eval(), clips.train, count=count)
-    return finish(codec, clips, paths, Report(stage, metrics=metrics))
+    return fit_and_finish(program, clips, config, paths)
 
 
 def _codec(config: ImageStageConfig, paths: StagePaths) -> ImageAutoencoder:

@@ -6,7 +6,12 @@ from pathlib import Path
 
 from components.artifacts import StagePaths, fresh_folder, write_json
 from components.autoencoder.config import FramesConfig, TrainedOrTaken
-from components.autoencoder.measure import PSNR_CLIPS, reconstruction_psnr
+from components.autoencoder.measure import (
+    PSNR_CLIPS,
+    STATISTICS_CLIPS,
+    measure_statistics,
+    reconstruction_psnr,
+)
 from components.autoencoder.program import AutoencoderProgram
 from components.data.clips import read_clips
 from components.data.frame_batches import FrameBatches
@@ -55,13 +60,29 @@ def step_batches(config: LoopConfig) -> int:
     return config.accumulation * launch().world_size
 
 
-def fit(
-    program: AutoencoderProgram, config: TrainedOrTaken, paths: StagePaths, title: str
-) -> dict[str, float]:
-    """Train the program and return what the report says of it; taken weights are left as they are."""
+def fit_and_finish(
+    program: AutoencoderProgram, clips: StageClips, config: TrainedOrTaken, paths: StagePaths
+) -> Report:
+    """Train the program's codec, or leave taken weights as they are; measure it, and write its folder and contract."""
+    codec = program.objective.codec
+    metrics = _fit(program, config, paths)
+    if config.weights is None:
+        count = clips.batches_of(clips.train, STATISTICS_CLIPS)
+        measure_statistics(codec.eval(), clips.train, count=count)
+    metrics |= _quality(codec.eval(), clips)
+    if launch().rank == 0:
+        _write(codec, paths.output("autoencoder"), sorted(paths.checkpoints.glob("ema-*")))
+        remove_checkpoints(paths)
+    counts = {"train_clips": len(clips.train.clips), "held_out_clips": len(clips.held_out.clips)}
+    return Report(paths.checkpoints.name, metrics=metrics, counts=counts, notes=clips.notes)
+
+
+def _fit(program: AutoencoderProgram, config: TrainedOrTaken, paths: StagePaths) -> dict[str, float]:
+    """What the report says of the training."""
     if config.weights:
         write_csv([], paths.output("curve"))
         return {"steps": 0}
+    title = paths.checkpoints.name
     result = train(program, config, paths, fingerprint=fingerprint_of(config, paths), title=title)
     if launch().rank == 0:
         for name in each_average(program.objective, result.other_averages):
@@ -69,18 +90,13 @@ def fit(
     return result.metrics()
 
 
-def finish(codec: VideoCodec, clips: StageClips, paths: StagePaths, report: Report) -> Report:
-    """Measure the codec, write its folder and contract, and complete the report."""
-    codec.eval()
-    held_out = clips.batches_of(clips.held_out, PSNR_CLIPS)
-    metrics = {**report.metrics, "psnr": reconstruction_psnr(codec, clips.held_out, count=held_out)}
+def _quality(codec: VideoCodec, clips: StageClips) -> dict[str, float]:
+    """PSNR of clips, and of single frames where there are more."""
+    count = clips.batches_of(clips.held_out, PSNR_CLIPS)
+    metrics = {"psnr": reconstruction_psnr(codec, clips.held_out, count=count)}
     if clips.held_out.data.frames > 1:
-        metrics["psnr_single_frame"] = reconstruction_psnr(codec, clips.held_out, count=held_out, frames=1)
-    if launch().rank == 0:
-        _write(codec, paths.output("autoencoder"), sorted(paths.checkpoints.glob("ema-*")))
-        remove_checkpoints(paths)
-    counts = {"train_clips": len(clips.train.clips), "held_out_clips": len(clips.held_out.clips)}
-    return Report(report.stage, metrics=metrics, counts=counts, notes=[*clips.notes, *report.notes])
+        metrics["psnr_single_frame"] = reconstruction_psnr(codec, clips.held_out, count=count, frames=1)
+    return metrics
 
 
 def _write(codec: VideoCodec, folder: Path, others: list[Path]) -> None:

@@ -11,10 +11,9 @@ import torch
 
 from components.artifacts import StagePaths
 from components.autoencoder.config import TemporalStageConfig
-from components.autoencoder.measure import STATISTICS_CLIPS, measure_statistics
 from components.autoencoder.objectives import LatentObjective, PixelObjective, pixel_objective
 from components.autoencoder.program import AutoencoderProgram
-from components.autoencoder.stage import StageClips, finish, fit, step_batches
+from components.autoencoder.stage import StageClips, fit_and_finish, step_batches
 from components.errors import UserError
 from components.report import Report
 from components.runtime import compute_device
@@ -29,7 +28,6 @@ from models.autoencoders.video import VideoAutoencoder
 
 def run(config: TemporalStageConfig, paths: StagePaths) -> Report:
     """Write the video autoencoder with the statistics of its latents."""
-    stage = paths.checkpoints.name
     codec = _codec(config, paths).to(compute_device())
     clips = StageClips.open(config.data, paths, seed=config.seed)
     program = AutoencoderProgram(
@@ -40,11 +38,7 @@ def run(config: TemporalStageConfig, paths: StagePaths) -> Report:
         mixed_lengths=config.mixed_lengths,
         step_batches=step_batches(config),
     )
-    metrics = fit(program, config, paths, stage)
-    if config.weights is None:
-        count = clips.batches_of(clips.train, STATISTICS_CLIPS)
-        measure_statistics(codec.eval(), clips.train, count=count)
-    return finish(codec, clips, paths, Report(stage, metrics=metrics))
+    return fit_and_finish(program, clips, config, paths)
 
 
 def _objective(
