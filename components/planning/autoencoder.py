@@ -16,7 +16,7 @@ from components.autoencoder.config import (
 from components.autoencoder.objectives import LatentObjective, PixelObjective, WeightedDistance
 from components.planning.devices import Cluster
 from components.planning.flops import META, on_meta
-from components.planning.memory import STAGES, Memory, Setting, checkpoint_bytes, memory_of
+from components.planning.memory import STAGES, Memory, Setting, memory_of
 from components.planning.networks import Networks
 from components.planning.parts import BucketPlan, Choice, DataPlan, StagePlan
 from components.planning.passes import Pass, run_pass
@@ -63,15 +63,7 @@ def codec_work(stage: Stage, networks: Networks, cluster: Cluster) -> CodecWork:
     objective = build_objective(codec, config)
     learned = sum(parameter.numel() for parameter in objective.parameters() if parameter.requires_grad)
     everything = sum(parameter.numel() for parameter in objective.parameters())
-    setting = Setting(
-        trained=learned,
-        frozen=everything - learned,
-        averages=len(config.decays),
-        zero_stage=config.zero_stage,
-        gpus=cluster.count,
-        bf16=config.precision != "fp32",
-        recompute=config.activation_checkpointing,
-    )
+    setting = Setting.of(config, cluster.count, trained=learned, everything=everything)
     return CodecWork(stage.name, config, codec, setting)
 
 
@@ -141,23 +133,14 @@ def plan_codec(work: CodecWork, cluster: Cluster) -> StagePlan:
         fits=found.total <= room,
         ways_out=tuple(_words(choice, setting) for choice in choices if choice.fits)[:2],
     )
-    return StagePlan(
-        name=work.name,
-        cluster=cluster,
-        parameters=setting.trained,
-        frozen=setting.frozen,
-        steps=config.steps,
-        accumulation=config.accumulation,
-        zero_stage=setting.zero_stage,
-        recompute=setting.recompute,
-        precision="bf16" if setting.bf16 else "fp32",
+    return StagePlan.of(
+        work,
+        cluster,
         buckets=(bucket,),
         choices=choices,
         data=DataPlan("recipe"),
-        batch_seconds=seconds * config.accumulation,
-        step_seconds=seconds * config.accumulation,
-        checkpoint_bytes=checkpoint_bytes(setting.trained, setting.averages),
-        checkpoints=min(config.keep_last_n + 1, -(-config.steps // config.checkpoint_steps)),
+        mean_seconds=seconds,
+        slowest_seconds=seconds,
     )
 
 

@@ -6,7 +6,7 @@ from components.denoiser.config import LatentStageConfig
 from components.denoiser.system_config import TeacherForcedStageConfig, WaltStageConfig
 from components.planning.clock import Work, mean_seconds, slowest_seconds
 from components.planning.devices import Cluster
-from components.planning.memory import STAGES, Memory, Setting, checkpoint_bytes, memory_of
+from components.planning.memory import STAGES, Memory, Setting, memory_of
 from components.planning.mix import Mix, Slot
 from components.planning.networks import Config, Networks
 from components.planning.parts import BucketPlan, Choice, DataPlan, StagePlan
@@ -64,15 +64,7 @@ def trained(stage: Stage, networks: Networks, cluster: Cluster) -> Trained:
     chosen = model.temporal_parameters() if temporal_only else list(model.parameters())
     everything = sum(parameter.numel() for parameter in model.parameters())
     learned = sum(parameter.numel() for parameter in chosen if parameter.requires_grad)
-    setting = Setting(
-        trained=learned,
-        frozen=everything - learned,
-        averages=len(config.decays),
-        zero_stage=config.zero_stage,
-        gpus=cluster.count,
-        bf16=how.bf16,
-        recompute=how.recompute,
-    )
+    setting = Setting.of(config, cluster.count, trained=learned, everything=everything)
     masks = getattr(config, "masks", None)
     masked = masks is not None and any(masks.model_dump().values())
     geometry, stack = networks.geometry(stage), 0
@@ -90,25 +82,15 @@ def plan_stage(work: Trained, mix: Mix, cluster: Cluster, source: str) -> StageP
     """The plan of one stage."""
     buckets = tuple(_bucket(work, slot, cluster) for slot in mix.slots)
     works = [Work(bucket.share, bucket.seconds) for bucket in buckets]
-    config, setting = work.config, work.setting
     fullest = max(range(len(buckets)), key=lambda index: buckets[index].memory.total)
-    return StagePlan(
-        name=work.name,
-        cluster=cluster,
-        parameters=setting.trained,
-        frozen=setting.frozen,
-        steps=config.steps,
-        accumulation=config.accumulation,
-        zero_stage=setting.zero_stage,
-        recompute=setting.recompute,
-        precision="bf16" if setting.bf16 else "fp32",
+    return StagePlan.of(
+        work,
+        cluster,
         buckets=buckets,
         choices=_choices(work, mix.slots[fullest], cluster),
         data=data_plan(mix, source),
-        batch_seconds=mean_seconds(works) * config.accumulation,
-        step_seconds=slowest_seconds(works, cluster.count) * config.accumulation,
-        checkpoint_bytes=checkpoint_bytes(setting.trained, setting.averages),
-        checkpoints=min(config.keep_last_n + 1, -(-config.steps // config.checkpoint_steps)),
+        mean_seconds=mean_seconds(works),
+        slowest_seconds=slowest_seconds(works, cluster.count),
     )
 
 

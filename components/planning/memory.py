@@ -9,6 +9,7 @@ and every stage buffers gradients that wait to be sent (both read off DeepSpeed 
 from dataclasses import dataclass
 
 from components.planning.passes import Pass
+from components.training.config import LoopConfig
 
 BYTES = 4  # of a float32
 GATHERED_BYTES = 2  # of a parameter that ZeRO 3 has gathered for use in bf16
@@ -30,6 +31,19 @@ class Setting:
     gpus: int
     bf16: bool
     recompute: bool  # activation checkpointing
+
+    @classmethod
+    def of(cls, config: LoopConfig, gpus: int, *, trained: int, everything: int) -> "Setting":
+        """That of a configuration, for so many parameters."""
+        return cls(
+            trained=trained,
+            frozen=everything - trained,
+            averages=len(config.decays),
+            zero_stage=config.zero_stage,
+            gpus=gpus,
+            bf16=config.precision != "fp32",
+            recompute=config.activation_checkpointing,
+        )
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,15 @@ class Networks:
 
     def geometry(self, stage: Stage) -> LatentGeometry:
         """Of the latents that a stage trains on."""
-        return self.codec(self.encoder_of(stage).inputs["autoencoder"]).geometry
+        path = self.encoder_of(stage).inputs["autoencoder"]
+        if path not in self._geometries:
+            self._geometries[path] = self.codec(path).geometry
+        return self._geometries[path]
+
+    @cached_property
+    def _geometries(self) -> dict[str, LatentGeometry]:
+        """By autoencoder: a stage asks for that of every stage before it, and building one takes long."""
+        return {}
 
     def transformer(self, stage: Stage) -> Config:
         """Keys of the `VideoTransformer` that a stage trains."""

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from components.planning.devices import Cluster
-from components.planning.memory import Memory
+from components.planning.memory import Memory, Setting, checkpoint_bytes
+from components.training.config import LoopConfig
 
 HOUR = 3600.0
 
@@ -55,6 +56,17 @@ class DataPlan:
     not_encoded: tuple[str, ...] = ()
 
 
+class Planned(Protocol):
+    """A training stage that can be asked about its batches."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def config(self) -> LoopConfig: ...
+    @property
+    def setting(self) -> Setting: ...
+
+
 @dataclass(frozen=True)
 class StagePlan:
     """One training stage."""
@@ -76,6 +88,39 @@ class StagePlan:
     checkpoint_bytes: int
     checkpoints: int  # that are kept
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        work: Planned,
+        cluster: Cluster,
+        *,
+        buckets: tuple[BucketPlan, ...],
+        choices: tuple[Choice, ...],
+        data: DataPlan,
+        mean_seconds: float,
+        slowest_seconds: float,
+    ) -> "StagePlan":
+        """The plan of a stage whose batches take so long: in the mean, and the slowest of those of all GPUs."""
+        config, setting = work.config, work.setting
+        return cls(
+            name=work.name,
+            cluster=cluster,
+            parameters=setting.trained,
+            frozen=setting.frozen,
+            steps=config.steps,
+            accumulation=config.accumulation,
+            zero_stage=setting.zero_stage,
+            recompute=setting.recompute,
+            precision="bf16" if setting.bf16 else "fp32",
+            buckets=buckets,
+            choices=choices,
+            data=data,
+            batch_seconds=mean_seconds * config.accumulation,
+            step_seconds=slowest_seconds * config.accumulation,
+            checkpoint_bytes=checkpoint_bytes(setting.trained, setting.averages),
+            checkpoints=min(config.keep_last_n + 1, -(-config.steps // config.checkpoint_steps)),
+        )
 
     @property
     def step_flops(self) -> float:
