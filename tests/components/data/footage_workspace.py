@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from components.data.synthetic import SceneSpec
 from components.params import Params
 from components.report import Report
 from components.stages import STAGES
@@ -19,6 +20,18 @@ LITTLE = {
     "footage.validation_share": 0.2,
     "runtime.item_seconds": 30,
 }
+
+SCENE = SceneSpec(  # to be changed by `replace`
+    colour="red",
+    shape="circle",
+    motion="left",
+    background="grey stone",
+    camera="still",
+    height=96,
+    width=96,
+    frames=12,
+    seed=5,
+)
 
 
 def make_root(folder: Path, **dotted: Any) -> Path:

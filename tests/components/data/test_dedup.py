@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pyarrow as pa
 import pytest
+from footage_workspace import SCENE
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,24 +16,13 @@ from components.data import dedup, store
 from components.data.config import DedupConfig
 from components.data.dedup import Candidate, group
 from components.data.near_pairs import exact_pairs
-from components.data.synthetic import SceneSpec, render_scene
+from components.data.synthetic import render_scene
 from components.data.thumbnails import Thumbnails, embed, pack, unpack
 from components.errors import DataQualityError
 
 ROOT = Path(__file__).parents[3]
 CONFIG = DedupConfig(max_cosine=0.97, frames=3, thumbnail=12)
 SIDES = {"smaller": 64}  # pixels
-SCENE = SceneSpec(
-    colour="red",
-    shape="circle",
-    motion="left",
-    background="grey stone",
-    camera="still",
-    height=96,
-    width=96,
-    frames=12,
-    seed=5,
-)
 
 
 def write_video(path: Path, frames: np.ndarray, *, crf: int = 18, size: tuple[int, int] = (96, 96)) -> None:

@@ -1,49 +1,28 @@
 import numpy as np
 import pytest
 import torch
+from encode_workspace import INPUTS, config, make_workspace, paths_of
 
 from components.data import encode
 from components.data.buckets import TOO_SMALL
 from components.data.clips import read_clips
-from components.data.config import BucketsConfig, EncodeConfig
 from components.data.frames import read_frames
 from components.data.latents import SPLITS, LatentManifest, LatentStore
 from components.data.windows import window_starts
 from components.errors import ContractError, DataQualityError
 from models.autoencoders import load_autoencoder
 from models.text import TextEncoder
-from tests.tiny_clips import SCENES, make_clips, stage_paths
-from tests.tiny_parts import tiny_codec, tiny_text
-
-INPUTS = {
-    "clips": "artifacts/clips/dedup.json",
-    "videos": "data/footage",
-    "autoencoder": "artifacts/autoencoder/stage3",
-    "text": "artifacts/text_encoder",
-}
-
-OUTPUTS = {"latents": "artifacts/latents/videos.json", "pictures": "artifacts/latent_pictures/videos"}
-
-
-def config(**more):
-    buckets = {"resolutions": ("32px",), "frames": (1, 9), "aspects": ("1:1", "2:3"), "multiple": 8}
-    buckets |= {name: more.pop(name) for name in list(more) if name in buckets}
-    values = {"fps": 8, "windows": 2, "batch": 3, "shard_mb": 1} | more
-    return EncodeConfig(buckets=BucketsConfig(**buckets), **values)
+from tests.tiny_clips import SCENES
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("encode")
-    make_clips(folder)
-    tiny_codec().save_pretrained(folder / INPUTS["autoencoder"])
-    tiny_text(folder / INPUTS["text"])
-    return folder
+    return make_workspace(tmp_path_factory.mktemp("encode"))
 
 
 @pytest.fixture(scope="module")
 def paths(root):
-    return stage_paths(root, INPUTS, OUTPUTS)
+    return paths_of(root)
 
 
 @pytest.fixture(scope="module")

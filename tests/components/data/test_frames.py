@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 from video_files import counter_frame, read_counter, write_video
@@ -8,7 +6,6 @@ from components.data.frames import UndecodableError, frame_times, read_frames
 from components.data.reasons import SourceReason
 from components.data.video import VideoFile, scaled
 
-REAL = Path(__file__).parents[4] / "shared" / "videos"
 SIZE = {"height": 64, "width": 160}
 
 
@@ -120,10 +117,8 @@ def test_a_stretch_behind_the_end_names_the_file(reordered):
 
 
 @pytest.mark.parametrize("name", ["nasa_13013.mp4", "nasa_h265.mp4"])
-def test_sought_frames_of_real_footage_equal_the_ones_decoded_in_order(name):
-    path = REAL / name
-    if not path.exists():
-        pytest.skip(f"{REAL} holds no real footage here")
+def test_sought_frames_of_real_footage_equal_the_ones_decoded_in_order(name, real_footage):
+    path = real_footage(name)
     with VideoFile(path) as video:
         every = [(timed.seconds, scaled(timed.frame, 48, 64)) for timed in video.frames()]
     for first in (0, len(every) // 3, len(every) - 3):

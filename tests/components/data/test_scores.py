@@ -4,12 +4,11 @@ import subprocess
 import sys
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from footage_workspace import ROOT, make_root, run_stage
+from footage_workspace import ROOT, SCENE, make_root, run_stage
 
 from components.data import store
 from components.data.config import Scorer
@@ -18,24 +17,13 @@ from components.data.motion import MotionMeter, camera_flow
 from components.data.score import COLUMNS
 from components.data.scorers import score_clip
 from components.data.sharpness import sharpness
-from components.data.synthetic import CAMERAS, SceneSpec, render_scene
+from components.data.synthetic import CAMERAS, render_scene
 from components.data.text_overlay import text_share
 from components.errors import DataQualityError
 from components.params import Params
 
 PARAMS = Params.load(ROOT / "params.yaml")
-REAL = Path(__file__).parents[4] / "shared" / "videos"
-SPEC = SceneSpec(
-    colour="green",
-    shape="square",
-    motion="right",
-    background="dry clay",
-    camera="still",
-    height=96,
-    width=96,
-    frames=6,
-    seed=8,
-)
+SPEC = replace(SCENE, colour="green", shape="square", motion="right", background="dry clay", frames=6, seed=8)
 
 
 def scores(root, name="score"):
@@ -187,11 +175,8 @@ def test_a_clip_that_cannot_be_read_any_more_has_no_scores(tmp_path, curated):
         run_stage(root, "score")
 
 
-def test_real_footage_is_scored():
-    path = REAL / "nasa_13013.mp4"
-    if not path.exists():
-        pytest.skip(f"{REAL} holds no real footage here")
-    found = score_clip(Job(path, 8.008, 13.013, 29.97, PARAMS.score))
+def test_real_footage_is_scored(real_footage):
+    found = score_clip(Job(real_footage("nasa_13013.mp4"), 8.008, 13.013, 29.97, PARAMS.score))
     assert set(found) == set(COLUMNS)
     assert 0 < found["motion"] < 0.06  # a crane that hardly moves before a dark hall
     assert found["brightness"] < 0.2

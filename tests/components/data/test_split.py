@@ -1,34 +1,22 @@
 import json
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
-from footage_workspace import ROOT, make_root, run_stage
+from footage_workspace import ROOT, SCENE, make_root, run_stage
 from video_files import write_video
 
 from components.data import store
 from components.data.frames import read_frames
 from components.data.scenes import Scene, detect_scenes, find_cuts
 from components.data.split import cut_scene
-from components.data.synthetic import SceneSpec, render_scene
+from components.data.synthetic import render_scene
 from components.errors import DataQualityError
 from components.params import Params
 
 CONFIG = Params.load(ROOT / "params.yaml").split
-REAL = Path(__file__).parents[4] / "shared" / "videos"
-SPEC = SceneSpec(
-    colour="red",
-    shape="circle",
-    motion="left",
-    background="grey stone",
-    camera="pans left",
-    height=96,
-    width=96,
-    frames=24,
-    seed=1,
-)
+SPEC = replace(SCENE, camera="pans left", frames=24, seed=1)
 
 
 def clips(root):
@@ -192,10 +180,8 @@ def test_a_file_that_went_bad_after_ingest_costs_itself_only(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "scenes"), [("nasa_13013.mp4", 3), ("nasa_h265.mp4", 1)])
-def test_shots_of_real_footage_are_found(name, scenes):
-    if not (REAL / name).exists():
-        pytest.skip(f"{REAL} holds no real footage here")
-    found = detect_scenes(REAL / name, CONFIG)
+def test_shots_of_real_footage_are_found(name, scenes, real_footage):
+    found = detect_scenes(real_footage(name), CONFIG)
     assert len(found) == scenes  # counted by eye
     assert all(one.end <= other.start for one, other in pairwise(found))
     if scenes == 3:  # the second shot comes up by degrees behind the first, in frames 150 to 179; then a cut

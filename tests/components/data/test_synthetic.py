@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from footage_workspace import SCENE
 
 from components.data.synthetic import (
     BACKGROUNDS,
@@ -12,7 +13,6 @@ from components.data.synthetic import (
     DIRECTIONS,
     MOTIONS,
     SHAPES,
-    SceneSpec,
     attributes_of,
     caption_of,
     held_out_combinations,
@@ -21,17 +21,7 @@ from components.data.synthetic import (
 )
 from components.errors import UserError
 
-SPEC = SceneSpec(
-    colour="red",
-    shape="circle",
-    motion="left",
-    background="grey stone",
-    camera="still",
-    height=96,
-    width=96,
-    frames=9,
-    seed=3,
-)
+SPEC = replace(SCENE, frames=9, seed=3)
 # what the eye calls these colours: which channels are strong
 STRONG = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "yellow": (1, 1, 0)}
 
