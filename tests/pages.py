@@ -10,7 +10,7 @@ ALL_PLAY = """async () => {
     video.scrollIntoView({block: "center"});
     await video.play();
     const before = video.currentTime;
-    for (let tries = 0; tries < 60 && video.currentTime === before; tries++)
+    for (let tries = 0; tries < 400 && video.currentTime === before; tries++)
       await new Promise((done) => setTimeout(done, 50));
     if (video.readyState < 2 || video.currentTime === before) still.push(video.getAttribute("aria-label"));
   }
@@ -32,3 +32,13 @@ def check_opens_quietly_and_fits(browser, path: Path, width: int, scheme: str) -
     assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.close()
+
+
+def check_all_videos_play(browser, path: Path) -> int:
+    """How many videos there are, once each has been seen to move."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(path.as_uri())
+    assert page.evaluate(ALL_PLAY) == []
+    count: int = page.evaluate("document.querySelectorAll('video').length")
+    page.close()
+    return count

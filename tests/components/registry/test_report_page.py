@@ -12,7 +12,7 @@ from components.params import Params
 from components.registry.page.words import number
 from components.registry.report import write_report
 from tests.components.registry.report_files import make_finished, make_rival
-from tests.pages import ALL_PLAY, VIEWPORTS, check_opens_quietly_and_fits
+from tests.pages import VIEWPORTS, check_all_videos_play, check_opens_quietly_and_fits
 
 REPOSITORY = Path(__file__).parents[3]
 SECTIONS = ("Generated videos", "Metrics", "Autoencoder", "Training", "Data", "Origin", "Next")
@@ -73,11 +73,7 @@ def test_the_page_opens_without_errors_or_requests_and_fits_its_window(browser, 
 
 @pytest.mark.slow
 def test_every_video_plays(browser, page_path):
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.goto(page_path.as_uri())
-    assert page.evaluate("document.querySelectorAll('video').length") == 6 + 2 * 6
-    assert page.evaluate(ALL_PLAY) == []
-    page.close()
+    assert check_all_videos_play(browser, page_path) == 6 + 2 * 6
 
 
 @pytest.fixture(scope="module")

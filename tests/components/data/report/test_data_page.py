@@ -20,7 +20,7 @@ from components.data.report.reasons import balance
 from components.data.report.words import caption_facts, source_shares
 from components.errors import ContractError
 from components.page.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH
-from tests.pages import ALL_PLAY, VIEWPORTS, check_opens_quietly_and_fits
+from tests.pages import VIEWPORTS, check_all_videos_play, check_opens_quietly_and_fits
 
 STAGES = ("footage", "ingest", "split", "score", "filter", "caption", "dedup")
 
@@ -137,8 +137,4 @@ def test_the_page_opens_without_errors_or_requests_and_fits_its_window(browser, 
 
 @pytest.mark.slow
 def test_every_thumbnail_plays(browser, page_path):
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.goto(page_path.as_uri())
-    assert page.evaluate("document.querySelectorAll('video').length") > 0
-    assert page.evaluate(ALL_PLAY) == []
-    page.close()
+    assert check_all_videos_play(browser, page_path) > 0
