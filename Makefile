@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 test: install browser ## all tests but those of `make test-infra`
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not infra"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not infra"
 
 test-fast: install ## without whole pipelines, servers and browsers
 	$(BIN)/python -m pytest -n 2 -m "not slow and not infra"

@@ -5,11 +5,20 @@ import uuid
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("shared machine", deadline=None)  # no test asserts how fast it is
+settings.load_profile("shared machine")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("REELFORGE_TRACKING", "off")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 CHROMIUM = Path("/usr/bin/chromium")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first: one that is begun last would keep the other worker waiting at the end."""
+    quick = {item.path for item in items if not item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path in quick)
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +50,16 @@ def bucket(s3_server, monkeypatch):
     s3.client(s3_server).create_bucket(Bucket=name)
     yield name
     s3.forget()
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """An MLflow database with its tables, which take seconds to make: to be copied."""
+    from components.tracking_writer import connect
+
+    root = tmp_path_factory.mktemp("empty")
+    connect(root).search_experiments()
+    return root / "mlflow.db"
 
 
 @pytest.fixture(scope="module")

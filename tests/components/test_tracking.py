@@ -18,13 +18,6 @@ from components.tracking_writer import connect
 REPOSITORY = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory):
-    root = tmp_path_factory.mktemp("empty")
-    connect(root).search_experiments()
-    return root / "mlflow.db"
-
-
 @pytest.fixture
 def root(tmp_path, empty_database, monkeypatch):
     """A workspace that tracks into a database of its own."""

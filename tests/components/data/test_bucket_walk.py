@@ -56,7 +56,7 @@ clip = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(clip, min_size=1, max_size=20), st.integers(0, 3))
 def test_the_walk_is_its_definition(clips, epoch):
     found = walk(seen := geometries(*clips), STAGE1, epoch=epoch)

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from components.data.buckets import (
@@ -38,7 +38,6 @@ def test_sides_are_those_of_the_published_tables(resolution, aspect, size):
     assert sides(resolution, aspect, 8) == size
 
 
-@settings(deadline=None)
 @given(
     resolution=st.sampled_from(sorted(set(RESOLUTIONS) - {"144p"})),
     height=st.integers(1, 3),

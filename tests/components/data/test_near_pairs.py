@@ -27,7 +27,7 @@ def groups(seed, count=40, members=6, width=24, spread=0.03):
     return unit(centres + spread * generator.normal(size=centres.shape))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 30), st.integers(0, 99))
 def test_blocks_find_every_pair_that_the_whole_matrix_has(number, seed):
     matrix = unit(np.random.default_rng(seed).normal(size=(number, 2)))
@@ -45,7 +45,7 @@ def test_clusters_that_separate_give_the_exact_pairs(seed):
     assert len(set(exact_pairs(matrix, 0.95))) == 40 * 15
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.integers(20, 120), st.integers(0, 99), st.sampled_from([2, 3, 8]), st.sampled_from([0.5, 0.9, 0.98])
 )

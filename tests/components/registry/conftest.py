@@ -1,17 +1,8 @@
-"""Shared by the registry's tests: an MLflow database with its tables, which take seconds to make."""
+"""Shared by the registry's tests: a workspace with an MLflow database."""
 
 import shutil
 
 import pytest
-
-from components.tracking_writer import connect
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory):
-    root = tmp_path_factory.mktemp("empty")
-    connect(root).search_experiments()
-    return root / "mlflow.db"
 
 
 @pytest.fixture
