@@ -97,9 +97,8 @@ def make_workspace(folder: Path, **more: Any) -> Path:
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
     """Environment of a process in the workspace: services keep their state inside it."""
-    values = {
-        name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))
-    }
+    left_out = ("PREFECT_", "MLFLOW_", "PYTHONDONTWRITEBYTECODE")  # the last: dozens of processes, one code
+    values = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     values |= {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "PREFECT_HOME": str(folder.parent / "prefect-home"),

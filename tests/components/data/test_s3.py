@@ -21,8 +21,10 @@ CHAIN = ("ingest", "split", "score", "filter", "caption", "dedup", "validate", "
 FEW = {"footage__files": 5, "footage__static_files": 1, "footage__text_files": 1}
 
 
-def make_parts(root):
-    """What stages of other groups hand to the data stages."""
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """What stages of other groups hand to the data stages; to be copied."""
+    root = tmp_path_factory.mktemp("parts")
     tiny_codec().save_pretrained(root / "artifacts/autoencoder/stage3")
     tiny_text(root / "artifacts/text_encoder")
     shutil.copytree(ROOT / "data_baseline", root / "data_baseline")
@@ -32,22 +34,24 @@ def make_parts(root):
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory):
+def local(tmp_path_factory, parts):
     """A workspace on a folder after ingest and split."""
-    root = make_parts(make_root(tmp_path_factory.mktemp("local"), **FEW))
+    root = make_root(tmp_path_factory.mktemp("local"), **FEW)
+    shutil.copytree(parts, root, dirs_exist_ok=True)
     reports = {name: run_stage(root, name) for name in ("footage", *CHAIN[:2])}
     return SimpleNamespace(root=root, videos=root / "data/footage", reports=reports)
 
 
 @pytest.fixture
-def remote(local, bucket, s3_server, tmp_path):
+def remote(local, parts, bucket, s3_server, tmp_path):
     """A workspace whose videos, captions and store are in a bucket."""
     client = s3.client(s3_server)
     for path in sorted(local.videos.iterdir()):
         client.put_object(Bucket=bucket, Key=f"raw/{path.name}", Body=path.read_bytes())
     videos = f"s3://{bucket}/raw"
     settings = {"ingest__videos": videos, "caption__source": videos, "runtime__store": f"s3://{bucket}/team"}
-    return make_parts(make_root(tmp_path / "remote", **FEW, **settings))
+    shutil.copytree(parts, tmp_path / "remote")
+    return make_root(tmp_path / "remote", **FEW, **settings)
 
 
 def table_of(root, stage):

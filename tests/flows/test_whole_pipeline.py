@@ -1,7 +1,13 @@
-"""The whole pipeline through the command line and Prefect, in miniature; then as a deployment on a real server."""
+"""The whole pipeline, in miniature: through the command line and Prefect, on a real server, and by DVC alone.
+
+Its stages run once, in the first workspace. The clone that DVC is tried in gets what a colleague gets who shares the
+cache and the store: DVC finds every stage in its run cache by the declared inputs, and a stage that is run again there
+has nothing but declared outputs to read.
+"""
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,9 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from components.params import Params
-from components.stages import stages_of
+from components.stages import STAGES, stages_of
+from flows.edit_params import set_values
 from tests.workspace import call, environment, make_workspace, reelforge
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -181,3 +189,64 @@ def test_deployments_run_on_a_real_server_with_a_process_pool(workspace, server)
         stop(worker)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-2000:]
     assert "Completed" in result.stdout
+
+
+def repro(folder: Path, *targets: str) -> list[str]:
+    """The stages that `dvc repro` ran. Nothing tracks them: that they can be is seen above."""
+    result = call(folder, "dvc", "repro", *targets, REELFORGE_TRACKING="off")
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return [name for name in STAGES if f"Running stage '{name}'" in result.stdout]
+
+
+@pytest.fixture(scope="module")
+def clone(workspace, tmp_path_factory) -> Path:
+    """A clean clone with the cache and the store of the workspace."""
+    folder = make_workspace(tmp_path_factory.mktemp("dvc") / "clone")
+    for name in (".dvc/cache", "store"):
+        shutil.copytree(workspace / name, folder / name)
+    return folder
+
+
+def test_dvc_repro_alone_takes_a_clean_clone_to_the_same_verdict(workspace, clone):
+    assert repro(clone) == ["gate"]  # what it writes is not in the cache but in git, so its runs are not kept
+    for stage in stages_of(Params.load(clone / "params.yaml")).values():
+        for path in (stage.report, *stage.outputs.values()):
+            assert (clone / path).exists(), path
+    here, there = (yaml.safe_load((folder / "dvc.lock").read_text()) for folder in (clone, workspace))
+    assert here == there
+
+
+def test_nothing_changed_runs_nothing(clone):
+    started = time.monotonic()
+    assert repro(clone) == []
+    assert time.monotonic() - started < 60  # the aim of 15 s is for an idle machine, see docs/measurements.md
+
+
+def test_metrics_and_plots_can_be_shown(clone):
+    metrics = call(clone, "dvc", "metrics", "show", "--json")
+    assert "reports/evaluate.json" in metrics.stdout
+    shown = call(clone, "dvc", "plots", "show", "--json", "curves/train@stage3.csv")
+    assert shown.returncode == 0, shown.stderr
+    assert "train@stage3" in shown.stdout
+
+
+def test_more_steps_in_stage_3_run_that_stage_and_what_follows_it(clone):
+    set_values(clone / "params.yaml", {"train.stage3.steps": 4})
+    assert repro(clone) == ["train@stage3", "package", "ladder", "evaluate", "gate"]
+
+
+def test_dvc_repro_alone_curates_other_footage_from_nothing(clone):
+    for name in ("artifacts", "data", "reports", "store"):
+        shutil.rmtree(clone / name)
+    set_values(clone / "params.yaml", {"footage.seed": 5})
+    assert repro(clone, "validate") == [
+        "footage",
+        "ingest",
+        "split",
+        "score",
+        "filter",
+        "caption",
+        "dedup",
+        "validate",
+    ]
+    assert json.loads((clone / "artifacts/validate/result.json").read_text())["rows"] > 0
