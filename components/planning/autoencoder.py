@@ -1,6 +1,7 @@
 """The plan of a stage that trains an autoencoder, on clips of one size."""
 
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from components.planning.networks import Networks
 from components.planning.parts import BucketPlan, Choice, DataPlan, StagePlan
 from components.planning.passes import Pass, run_pass
 from components.stage import Stage
+from components.training.optimizers import kept_elements
 from models.autoencoders.codec import VideoCodec
 from models.autoencoders.perceptual import VGG16, PerceptualDistance, vgg
 from models.autoencoders.video import VideoAutoencoder
@@ -61,7 +63,8 @@ def codec_work(stage: Stage, networks: Networks, cluster: Cluster) -> CodecWork:
     config = networks.config(stage)
     codec = networks.codec(stage.outputs["autoencoder"])
     objective = build_objective(codec, config)
-    learned = sum(parameter.numel() for parameter in objective.parameters() if parameter.requires_grad)
+    shapes = [tuple(parameter.shape) for parameter in objective.parameters() if parameter.requires_grad]
+    learned = sum(map(prod, shapes))
     everything = sum(parameter.numel() for parameter in objective.parameters())
     setting = Setting(
         trained=learned,
@@ -71,6 +74,7 @@ def codec_work(stage: Stage, networks: Networks, cluster: Cluster) -> CodecWork:
         gpus=cluster.count,
         bf16=config.precision != "fp32",
         recompute=config.activation_checkpointing,
+        kept=kept_elements(config.optimizer, shapes),
     )
     return CodecWork(stage.name, config, codec, setting)
 
@@ -156,7 +160,7 @@ def plan_codec(work: CodecWork, cluster: Cluster) -> StagePlan:
         data=DataPlan("recipe"),
         batch_seconds=seconds * config.accumulation,
         step_seconds=seconds * config.accumulation,
-        checkpoint_bytes=checkpoint_bytes(setting.trained, setting.averages),
+        checkpoint_bytes=checkpoint_bytes(setting),
         checkpoints=min(config.keep_last_n + 1, -(-config.steps // config.checkpoint_steps)),
     )
 

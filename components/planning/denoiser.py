@@ -1,6 +1,7 @@
 """The plan of a stage that trains a transformer on buckets of latents."""
 
 from dataclasses import dataclass, replace
+from math import prod
 
 from components.denoiser.config import LatentStageConfig
 from components.denoiser.system_config import TeacherForcedStageConfig, WaltStageConfig
@@ -13,6 +14,7 @@ from components.planning.parts import BucketPlan, Choice, DataPlan, StagePlan
 from components.planning.steps import How, Sample, build, step_of
 from components.stage import Stage
 from components.training.config import LoopConfig
+from components.training.optimizers import kept_elements
 from models.shapes import LatentGeometry, token_grid
 
 
@@ -63,7 +65,8 @@ def trained(stage: Stage, networks: Networks, cluster: Cluster) -> Trained:
     model = build(keys)
     chosen = model.temporal_parameters() if temporal_only else list(model.parameters())
     everything = sum(parameter.numel() for parameter in model.parameters())
-    learned = sum(parameter.numel() for parameter in chosen if parameter.requires_grad)
+    shapes = [tuple(parameter.shape) for parameter in chosen if parameter.requires_grad]
+    learned = sum(map(prod, shapes))
     setting = Setting(
         trained=learned,
         frozen=everything - learned,
@@ -72,6 +75,7 @@ def trained(stage: Stage, networks: Networks, cluster: Cluster) -> Trained:
         gpus=cluster.count,
         bf16=how.bf16,
         recompute=how.recompute,
+        kept=kept_elements(config.optimizer, shapes),
     )
     masks = getattr(config, "masks", None)
     masked = masks is not None and any(masks.model_dump().values())
@@ -107,7 +111,7 @@ def plan_stage(work: Trained, mix: Mix, cluster: Cluster, source: str) -> StageP
         data=data_plan(mix, source),
         batch_seconds=mean_seconds(works) * config.accumulation,
         step_seconds=slowest_seconds(works, cluster.count) * config.accumulation,
-        checkpoint_bytes=checkpoint_bytes(setting.trained, setting.averages),
+        checkpoint_bytes=checkpoint_bytes(setting),
         checkpoints=min(config.keep_last_n + 1, -(-config.steps // config.checkpoint_steps)),
     )
 

@@ -30,6 +30,12 @@ class Setting:
     gpus: int
     bf16: bool
     recompute: bool  # activation checkpointing
+    kept: int | None = None  # elements that the optimizer keeps; None: Adam's two moments
+
+    @property
+    def moments(self) -> int:
+        """Elements that the optimizer keeps."""
+        return 2 * self.trained if self.kept is None else self.kept
 
 
 @dataclass(frozen=True)
@@ -74,16 +80,16 @@ def memory_of(setting: Setting, step: Pass) -> Memory:
     return Memory(
         weights=weights,
         gradients=gradients,
-        optimizer=_per(2 * setting.trained * BYTES, share),
+        optimizer=_per(setting.moments * BYTES, share),
         ema=_per(setting.averages * setting.trained * BYTES, share),
         activations=activations,
         reserve=CONTEXT + round(FRAGMENTS * activations),
     )
 
 
-def checkpoint_bytes(trained: int, averages: int) -> int:
-    """A checkpoint: trained weights, Adam's two moments and the averages in float32, each element once."""
-    return BYTES * trained * (3 + averages)
+def checkpoint_bytes(setting: Setting) -> int:
+    """A checkpoint: trained weights, what the optimizer keeps and the averages in float32, each element once."""
+    return BYTES * (setting.trained * (1 + setting.averages) + setting.moments)
 
 
 def _per(amount: int, share: int) -> int:

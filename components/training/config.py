@@ -1,16 +1,17 @@
 """Parameters that every training stage has."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from components.config import Section
 from components.runtime import Precision
 
 
 class OptimizerConfig(Section):
-    """AdamW."""
+    """AdamW, or Adafactor: without a momentum where the first of `betas` is 0; `eps` and the second are not used."""
 
+    name: Literal["adamw", "adafactor"] = "adamw"
     lr: PositiveFloat
     betas: tuple[float, float] = (0.9, 0.999)
     eps: PositiveFloat = 1e-8
@@ -80,6 +81,15 @@ class LoopConfig(Section):
     sentinel: SentinelConfig = SentinelConfig()
     validation: ValidationConfig = ValidationConfig()
     preview: PreviewConfig = PreviewConfig()
+
+    @model_validator(mode="after")
+    def _matrices_are_whole(self) -> Self:
+        if self.optimizer.name == "adafactor" and self.zero_stage > 0:
+            raise ValueError(
+                f"zero_stage {self.zero_stage} cuts matrices into runs, of which Adafactor's rows and columns cannot be"
+                " taken; set zero_stage to 0, or optimizer.name to adamw"
+            )
+        return self
 
     @property
     def decays(self) -> tuple[float, ...]:
