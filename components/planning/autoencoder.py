@@ -61,9 +61,9 @@ def codec_work(stage: Stage, networks: Networks, cluster: Cluster) -> CodecWork:
     config = networks.config(stage)
     codec = networks.codec(stage.outputs["autoencoder"])
     objective = build_objective(codec, config)
-    learned = sum(parameter.numel() for parameter in objective.parameters() if parameter.requires_grad)
+    shapes = [tuple(parameter.shape) for parameter in objective.parameters() if parameter.requires_grad]
     everything = sum(parameter.numel() for parameter in objective.parameters())
-    setting = Setting.of(config, cluster.count, trained=learned, everything=everything)
+    setting = Setting.of(config, cluster.count, trained=shapes, everything=everything)
     return CodecWork(stage.name, config, codec, setting)
 
 

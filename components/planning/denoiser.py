@@ -65,8 +65,8 @@ def trained(stage: Stage, networks: Networks, cluster: Cluster) -> Trained:
         model.caption.requires_grad_(False)
     chosen = model.temporal_parameters() if temporal_only else list(model.parameters())
     everything = sum(parameter.numel() for parameter in model.parameters())
-    learned = sum(parameter.numel() for parameter in chosen if parameter.requires_grad)
-    setting = Setting.of(config, cluster.count, trained=learned, everything=everything)
+    shapes = [tuple(parameter.shape) for parameter in chosen if parameter.requires_grad]
+    setting = Setting.of(config, cluster.count, trained=shapes, everything=everything)
     masks = getattr(config, "masks", None)
     masked = masks is not None and any(masks.model_dump().values())
     geometry, stack = networks.geometry(stage), 0

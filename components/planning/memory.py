@@ -6,10 +6,13 @@ that the paper does not count are here too. Stages 1 and 2 hold the optimizer's 
 and every stage buffers gradients that wait to be sent (both read off DeepSpeed 0.19's optimizers).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 from components.planning.passes import Pass
 from components.training.config import LoopConfig
+from components.training.optimizers import kept_elements
 
 BYTES = 4  # of a float32
 GATHERED_BYTES = 2  # of a parameter that ZeRO 3 has gathered for use in bf16
@@ -31,18 +34,28 @@ class Setting:
     gpus: int
     bf16: bool
     recompute: bool  # activation checkpointing
+    kept: int | None = None  # elements that the optimizer keeps; None: Adam's two moments
+
+    @property
+    def moments(self) -> int:
+        """Elements that the optimizer keeps."""
+        return 2 * self.trained if self.kept is None else self.kept
 
     @classmethod
-    def of(cls, config: LoopConfig, gpus: int, *, trained: int, everything: int) -> "Setting":
-        """That of a configuration, for so many parameters."""
+    def of(
+        cls, config: LoopConfig, gpus: int, *, trained: Sequence[tuple[int, ...]], everything: int
+    ) -> "Setting":
+        """That of a configuration that trains parameters of these shapes, of so many parameters in all."""
+        learned = sum(map(prod, trained))
         return cls(
-            trained=trained,
-            frozen=everything - trained,
+            trained=learned,
+            frozen=everything - learned,
             averages=len(config.decays),
             zero_stage=config.zero_stage,
             gpus=gpus,
             bf16=config.precision != "fp32",
             recompute=config.activation_checkpointing,
+            kept=kept_elements(config.optimizer, trained),
         )
 
 
@@ -88,16 +101,16 @@ def memory_of(setting: Setting, step: Pass) -> Memory:
     return Memory(
         weights=weights,
         gradients=gradients,
-        optimizer=_per(2 * setting.trained * BYTES, share),
+        optimizer=_per(setting.moments * BYTES, share),
         ema=_per(setting.averages * setting.trained * BYTES, share),
         activations=activations,
         reserve=CONTEXT + round(FRAGMENTS * activations),
     )
 
 
-def checkpoint_bytes(trained: int, averages: int) -> int:
-    """A checkpoint: trained weights, Adam's two moments and the averages in float32, each element once."""
-    return BYTES * trained * (3 + averages)
+def checkpoint_bytes(setting: Setting) -> int:
+    """A checkpoint: trained weights, what the optimizer keeps and the averages in float32, each element once."""
+    return BYTES * (setting.trained * (1 + setting.averages) + setting.moments)
 
 
 def _per(amount: int, share: int) -> int:

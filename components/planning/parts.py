@@ -122,7 +122,7 @@ class StagePlan:
             data=data,
             batch_seconds=mean_seconds * accumulation,
             step_seconds=slowest_seconds * accumulation,
-            checkpoint_bytes=checkpoint_bytes(setting.trained, setting.averages),
+            checkpoint_bytes=checkpoint_bytes(setting),
             checkpoints=min(config.keep_last_n + 1, -(-config.steps // config.checkpoint_steps)),
         )
 

@@ -40,7 +40,7 @@ from components.training.fingerprint import Fingerprint, fingerprint_of
 from components.training.host_copy import HostCopy
 from components.training.resume import Choice
 from components.training.sentinel import Detour
-from components.training.shards import MOMENTS, WEIGHT
+from components.training.shards import WEIGHT
 
 log = logging.getLogger(__name__)
 __all__ = ["Checkpoints", "Progress", "fingerprint_of", "remove_checkpoints"]
@@ -194,10 +194,13 @@ class Checkpoints:
 
     def _part(self, engine: Engine, ema: Ema) -> "_Part":
         """This process's tensors in host memory."""
-        kinds = {kind: engine.shards.tensors(kind) for kind in (WEIGHT, *MOMENTS)} | ema.state()
+        kinds = {WEIGHT: engine.weights()} | ema.state()
         live = {f"{kind}/{name}": value for kind, values in kinds.items() for name, value in values.items()}
         first = {shard.name: shard.start for shard in engine.shards.own}
         starts = {key: first[key.partition("/")[2]] for key in live}
+        kept = engine.shards.kept()
+        live |= {key: value for key, (value, _) in kept.items()}
+        starts |= {key: start for key, (_, start) in kept.items()}
         if engine.is_main:
             live |= {f"{BUFFER}/{name}": value for name, value in engine.buffers().items()}
         return _Part(
@@ -207,7 +210,7 @@ class Checkpoints:
     def _state(self, engine: Engine, progress: Progress) -> dict[str, Any]:
         config = engine.config
         here = asdict(progress)  # a copy: the window grows on while this is written
-        known = processes.from_all((engine.shards.adam_steps(), here["window"]))
+        known = processes.from_all((engine.shards.updates(), here["window"]))
         return {
             "fingerprint": self.fingerprint.digest,
             "contract": dict(self.fingerprint.contract),

@@ -1,9 +1,9 @@
 """The files of a checkpoint: one per process, in safetensors, each element of each parameter in exactly one of them.
 
 The layout knows nothing of processes or ZeRO stages: a file holds runs of flat float32 parameters, of Adam's two
-moments and of the averages, with the place where each run starts. So any number of processes at any stage reads just
-the elements it needs, bit for bit what was saved, and there is no step of conversion. Files are written in one pass
-that also takes their sha256; hashing and writing let other threads run.
+moments (or Adafactor's rows and columns) and of the averages, with the place where each run starts. So any number of
+processes at any stage reads just the elements it needs, bit for bit what was saved, and there is no step of conversion.
+Files are written in one pass that also takes their sha256; hashing and writing let other threads run.
 """
 
 import hashlib

@@ -9,8 +9,9 @@ from components.runtime import Precision
 
 
 class OptimizerConfig(Section):
-    """AdamW."""
+    """AdamW, or Adafactor: without a momentum where the first of `betas` is 0; `eps` and the second are not used."""
 
+    name: Literal["adamw", "adafactor"] = "adamw"
     lr: PositiveFloat
     betas: tuple[float, float] = (0.9, 0.999)
     eps: PositiveFloat = 1e-8
@@ -91,6 +92,15 @@ class LoopConfig(Section):
     def _one_of_the_two_is_given(self) -> Self:
         if self.step_batches is not None and self.accumulation != 1:
             raise ValueError("accumulation follows from step_batches and the processes; give one of the two")
+        return self
+
+    @model_validator(mode="after")
+    def _matrices_are_whole(self) -> Self:
+        if self.optimizer.name == "adafactor" and self.zero_stage > 0:
+            raise ValueError(
+                f"zero_stage {self.zero_stage} cuts matrices into runs, of which Adafactor's rows and columns cannot be"
+                " taken; set zero_stage to 0, or optimizer.name to adamw"
+            )
         return self
 
     @property

@@ -1,8 +1,8 @@
 """DeepSpeed under every training stage, on one CPU process as on many GPUs.
 
 Differences between ZeRO stages end here and in `shards`: the loop sees float32 weights and a gradient norm.
-The optimizer is PyTorch's own AdamW and no operator of DeepSpeed's is compiled (its CPU Adam takes 154 s to
-build, its shared-memory collectives 32 s, neither is used in training). bf16 is DeepSpeed's autocast: weights,
+The optimizers are those of PyTorch and transformers, and no operator of DeepSpeed's is compiled (its CPU Adam takes
+154 s to build, its shared-memory collectives 32 s, neither is used in training). bf16 is DeepSpeed's autocast: weights,
 gradient clipping and optimizer stay in float32, so exported weights and averages need no second copy.
 """
 
@@ -19,9 +19,10 @@ from components.errors import UserError
 from components.training import processes
 from components.training.config import LoopConfig
 from components.training.fp8 import Fp8
+from components.training.optimizers import make_optimizer
 from components.training.parts import blocks_of
 from components.training.schedule import learning_rate
-from components.training.shards import WEIGHT, Shards
+from components.training.shards import Shards
 
 Accept = Callable[[float], bool]
 NEVER = 10**12  # steps between DeepSpeed's own progress lines
@@ -50,15 +51,8 @@ class Engine:
         self._fp8 = Fp8(module, checkpointing=config.activation_checkpointing) if config.fp8 else None
         self._compiled = compile_blocks(module) if config.compile == "blocks" else []
         self._linear = nn.functional.linear
-        settings = config.optimizer
-        optimizer = torch.optim.AdamW(
-            self._trained,
-            lr=learning_rate(settings, 0, config.steps),
-            betas=settings.betas,
-            eps=settings.eps,
-            weight_decay=settings.weight_decay,
-            fused=True,  # one kernel per tensor instead of a dozen: counts where tensors are small
-        )
+        first = learning_rate(config.optimizer, 0, config.steps)
+        optimizer = make_optimizer(config.optimizer, self._trained, lr=first)
         self._engine: Any = deepspeed.initialize(
             model=module, optimizer=optimizer, config=deepspeed_config(config), dist_init_required=False
         )[0]
@@ -150,7 +144,7 @@ class Engine:
 
     def weights(self) -> dict[str, Tensor]:
         """Float32 weights by name, those elements that this process averages and saves (see `shards`)."""
-        return self.shards.tensors(WEIGHT)
+        return self.shards.weights()
 
     def shapes(self) -> dict[str, list[int]]:
         """Shapes of the trained parameters."""

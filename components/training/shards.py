@@ -1,4 +1,4 @@
-"""What this process holds of the trained parameters and of Adam's moments, the same to ask at every ZeRO stage.
+"""What this process holds of the trained parameters and of the optimizer's state, the same to ask at every ZeRO stage.
 
 DeepSpeed lays parameters out differently at each stage: whole (0), as pieces of one flat float32 group (1 and 2), or
 as one equal part per process (3). Here each is a run of elements of a named parameter, so that averages are kept where
@@ -12,15 +12,16 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from components.training.optimizers import KEPT, kept_of
+
 WEIGHT = "weight"
-MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class Stored(Protocol):
     """Whole parameters and moments to take elements from, such as a checkpoint."""
 
     def read(self, kind: str, name: str, start: int, count: int) -> Tensor:
-        """Elements of a flat parameter (`WEIGHT`) or of one of its `MOMENTS`; float32 on the CPU."""
+        """Elements of a flat parameter (`WEIGHT`), or of what the optimizer keeps of it; float32 on the CPU."""
         ...
 
     def steps(self, name: str) -> int:
@@ -56,13 +57,13 @@ class Shard:
 
 
 class Shards:
-    """The shards of this process. `adam` is the optimizer that DeepSpeed drives."""
+    """The shards of this process. `driven` is the optimizer that DeepSpeed drives."""
 
     def __init__(
-        self, named: Sequence[tuple[str, nn.Parameter]], adam: torch.optim.Optimizer, engine: Any
+        self, named: Sequence[tuple[str, nn.Parameter]], driven: torch.optim.Optimizer, engine: Any
     ) -> None:
         """named: the trained parameters; engine: DeepSpeed's."""
-        self.adam = adam
+        self.driven = driven
         self.zero_stage: int = engine.zero_optimization_stage()
         self._optimizer = engine.optimizer
         rank, processes = torch.distributed.get_rank(), torch.distributed.get_world_size()
@@ -74,20 +75,32 @@ class Shards:
             shard.name: shard.weight for shard in self.own
         }  # views: what they show is always new
 
-    def tensors(self, kind: str) -> dict[str, Tensor]:
-        """The elements of this process by parameter name; moments only of parameters that were updated."""
-        if kind == WEIGHT:
-            return dict(self._weights)
-        states = ((shard, self.adam.state.get(shard.flat)) for shard in self.own)
-        return {shard.name: shard.cut(state[kind]) for shard, state in states if state}
+    def weights(self) -> dict[str, Tensor]:
+        """The elements of this process by parameter name."""
+        return dict(self._weights)
 
-    def adam_steps(self) -> dict[str, int]:
+    def kept(self) -> dict[str, tuple[Tensor, int]]:
+        """What the optimizer keeps of updated parameters, as `kind/name`: elements, and the number of the first.
+
+        Rows and columns, which do not have the parameter's shape, are saved whole by rank 0.
+        """
+        found = {}
+        for shard in self.own:
+            for kind, value in self.driven.state.get(shard.flat, {}).items():
+                if kind in KEPT and value.numel() == shard.flat.numel():
+                    found[f"{kind}/{shard.name}"] = (shard.cut(value), shard.start)
+                elif kind in KEPT and torch.distributed.get_rank() == 0:
+                    found[f"{kind}/{shard.name}"] = (value, 0)
+        return found
+
+    def updates(self) -> dict[str, int]:
         """Updates per parameter, as far as this process knows."""
-        states = {shard.name: self.adam.state.get(shard.flat) for shard in self.own}
-        counted = {name: state["step"].float() for name, state in states.items() if state}
-        if not counted:
-            return {}
-        return dict(zip(counted, map(int, torch.stack(list(counted.values())).tolist()), strict=True))
+        states = {shard.name: self.driven.state.get(shard.flat) for shard in self.own}
+        counted = {name: state["step"] for name, state in states.items() if state}
+        if not all(isinstance(count, Tensor) for count in counted.values()) or not counted:
+            return counted
+        fetched = torch.stack([count.float() for count in counted.values()]).tolist()
+        return dict(zip(counted, map(int, fetched), strict=True))
 
     def load(self, stored: Stored) -> None:
         """Take up weights and moments; every process reads what it holds."""
@@ -99,9 +112,11 @@ class Shards:
             steps = stored.steps(shard.name) if whole else most
             _put(shard, shard.flat.detach(), stored.read(WEIGHT, shard.name, start, count))
             if steps:
-                state = self._state(shard.flat, steps)
-                for kind in MOMENTS:
-                    _put(shard, state[kind], stored.read(kind, shard.name, start, count))
+                for kind, value in self._kept(shard.flat, steps).items():
+                    if value.numel() == shard.flat.numel():
+                        _put(shard, value, stored.read(kind, shard.name, start, count))
+                    else:
+                        value.copy_(stored.read(kind, shard.name, 0, value.numel()).view(value.shape))
         self._refresh(stored)
 
     def show(self, weights: Mapping[str, Tensor]) -> None:
@@ -113,13 +128,14 @@ class Shards:
             gathered[0].partition(gathered)  # small ones, kept whole on every process
             gathered[0].all_gather(gathered)
 
-    def _state(self, flat: Tensor, steps: int) -> dict[str, Tensor]:
-        state: dict[str, Tensor] = self.adam.state[flat]
+    def _kept(self, flat: Tensor, steps: int) -> dict[str, Tensor]:
+        """What the optimizer keeps of a parameter, made where it has not been updated yet."""
+        state: dict[str, Any] = self.driven.state[flat]
         if not state:
-            zeros = {kind: torch.zeros_like(flat, memory_format=torch.preserve_format) for kind in MOMENTS}
-            state.update(step=torch.zeros((), device=flat.device), **zeros)
-        state["step"].fill_(steps)
-        return state
+            state.update(kept_of(self.driven, flat))
+        counted = isinstance(self.driven, torch.optim.AdamW)
+        state["step"] = torch.full((), float(steps), device=flat.device) if counted else steps
+        return {kind: value for kind, value in state.items() if kind in KEPT}
 
     def _refresh(self, stored: Stored) -> None:
         """Bring what the forward pass reads up to the optimizer's weights."""
@@ -128,7 +144,7 @@ class Shards:
                 whole = stored.read(WEIGHT, name, 0, parameter.numel())
                 parameter.data.copy_(whole.view(parameter.shape))
         if self.zero_stage == 3:
-            self.show(self.tensors(WEIGHT))
+            self.show(self._weights)
 
 
 Locate = Callable[[str, nn.Parameter, Any, tuple[int, int]], Shard | None]

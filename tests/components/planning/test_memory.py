@@ -82,4 +82,6 @@ def test_deepspeed_holds_a_copy_of_its_share_of_the_weights(stage: int) -> None:
 
 
 def test_a_checkpoint_is_weights_moments_and_averages() -> None:
-    assert checkpoint_bytes(trained=100, averages=2) == 100 * 4 * (1 + 2 + 2)
+    adam = Setting(trained=100, frozen=7, averages=2, zero_stage=0, gpus=4, bf16=True, recompute=False)
+    assert checkpoint_bytes(adam) == 100 * 4 * (1 + 2 + 2)
+    assert checkpoint_bytes(replace(adam, kept=25)) == 4 * (100 * (1 + 2) + 25)
