@@ -6,7 +6,7 @@ several releases, and the trace of the root is known without the root.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -101,7 +101,7 @@ def _gaussian(features: Features, ddof: int) -> _Gaussian:
     mean = features.mean(axis=0)
     root: Features = (features - mean) / np.sqrt(len(features) - ddof)
     if len(root) > root.shape[1]:
-        root = np.linalg.qr(root, mode="r")
+        root = cast(Features, np.linalg.qr(root, mode="r"))  # its type is told as that of the other modes
     return _Gaussian(mean, root, float(np.square(root).sum()))
 
 
