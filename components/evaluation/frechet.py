@@ -101,7 +101,7 @@ def _gaussian(features: Features, ddof: int) -> _Gaussian:
     mean = features.mean(axis=0)
     root: Features = (features - mean) / np.sqrt(len(features) - ddof)
     if len(root) > root.shape[1]:
-        root = cast(Features, np.linalg.qr(root, mode="r"))
+        root = cast(Features, np.linalg.qr(root, mode="r"))  # its type is told as that of the other modes
     return _Gaussian(mean, root, float(np.square(root).sum()))
 
 

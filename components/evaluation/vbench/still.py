@@ -63,9 +63,9 @@ def keep_still(
         ended = run_script(environment.python, RUNNER, task, work, weights=weights, seconds=seconds)
         if ended.code != 0 or not (work / "result.json").is_file():
             return StillVideos(folder, problem=f"the filter for still videos: {ended.why}")
-        answers: dict[str, bool] = json.loads((work / "result.json").read_text())
+        found: dict[str, bool] = json.loads((work / "result.json").read_text())
     kept = {
-        prompt: [file for file in files if answers.get(str(file))][:SAMPLES]
+        prompt: [file for file in files if found.get(str(file))][:SAMPLES]
         for prompt, files in wanted.items()
     }
     count = sum(map(len, kept.values()))

@@ -184,7 +184,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_refused(root):
         )
         for arguments in workspaces
     ]
-    outcomes = [release.communicate(timeout=120)[0] for release in releases]
+    outcomes = [release.communicate(timeout=600)[0] for release in releases]
     assert sum("is the champion now" in outcome for outcome in outcomes) == 1, outcomes
     assert sum("judge again" in outcome for outcome in outcomes) == 1, outcomes
     assert champion(root) in (1, 2)
