@@ -71,7 +71,7 @@ class Profile(Section):
     sign_in_file: Path | None = (
         None  # JSON with some of SIGN_IN, for MLflow and Prefect of a deployed platform
     )
-    store: str | None = None  # where tables and latents lie, unless runtime.store says; None: in the workspace
+    store: str | None = None  # of tables and latents, unless runtime.store says; None: in the workspace
     databases: Databases | None = None
     cluster: Cluster | None = None
 
