@@ -67,14 +67,11 @@ class Profile(Section):
     s3_endpoint: str | None = None
     credentials_file: Path | None = None  # in the format of AWS tools; None: what they find by themselves
     credentials_profile: str | None = None
-    workspace: Path | None = None  # whose services they are, where it is another clone on this machine
     buckets: Buckets
     sign_in_file: Path | None = (
         None  # JSON with some of SIGN_IN, for MLflow and Prefect of a deployed platform
     )
-    store: str | None = (
-        None  # where tables and latents lie, unless runtime.store says; None: in the workspace
-    )
+    store: str | None = None  # of tables and latents, unless runtime.store says; None: in the workspace
     databases: Databases | None = None
     cluster: Cluster | None = None
 

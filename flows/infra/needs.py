@@ -11,8 +11,7 @@ from flows.infra.cost import GPUS_PER_MACHINE, gpu_price
 
 GIB = 1 << 30
 INSTANCE_TYPES = {"H100": "p5.48xlarge", "H200": "p5e.48xlarge"}
-LEAST_DISK_GIB = 500
-IMAGES_GIB = 200  # container images, caches, logs of a node
+NVME_GIB = 28_000  # of a machine's own disks, 8 of 3.84 TB, which its pods write to
 LUSTRE_GIB = 2_400  # FSx sells multiples
 
 
@@ -20,8 +19,7 @@ LUSTRE_GIB = 2_400  # FSx sells multiples
 class Needs:
     """Of all training stages together, at AWS's prices.
 
-    `disk_gib`: of one node; `shared_gib`: of latents and checkpoints, which lie on a file system that several nodes
-    share, and on the disk of a node that is alone.
+    `shared_gib`: of latents and checkpoints, for which several machines need a file system that they share.
     """
 
     recipe: str
@@ -29,7 +27,6 @@ class Needs:
     gpu: str
     hours: float
     dollars: float
-    disk_gib: int
     shared_gib: float
 
     @property
@@ -42,8 +39,8 @@ class Needs:
 
     @property
     def lustre_gib(self) -> int | None:
-        """Size of a shared file system; None where one node's own disks do."""
-        if self.nodes < 2:
+        """Size of a shared file system; None where one machine's own disks do."""
+        if self.nodes < 2 and self.shared_gib < NVME_GIB:
             return None
         return LUSTRE_GIB * max(1, math.ceil(self.shared_gib / LUSTRE_GIB))
 
@@ -69,16 +66,13 @@ def needs_of(params: Params, gpus: str, root: Path) -> Needs:
         )
     kept = [stage.checkpoint_bytes * stage.checkpoints / GIB for stage in found.stages]
     latents = sum(each.bytes for each in found.latents) / GIB
-    shared = latents + sum(kept)
-    alone = cluster.count <= GPUS_PER_MACHINE
     return Needs(
         recipe=params.recipe,
         gpus=cluster.count,
         gpu=cluster.device.name,
         hours=sum(stage.hours for stage in found.stages),
         dollars=found.money,
-        disk_gib=max(LEAST_DISK_GIB, IMAGES_GIB + (math.ceil(shared) if alone else 0)),
-        shared_gib=shared,
+        shared_gib=latents + sum(kept),
     )
 
 

@@ -76,8 +76,6 @@ def _gpu_nodes(wish: Wish, before: dict[str, Any] | None, zones: list[str]) -> d
         raise UserError(
             "a capacity block needs its reservation: --reservation cr-… (EC2 > Capacity Reservations)"
         )
-    if wish.needs:
-        values["disk_gib"] = wish.needs.disk_gib
     return values
 
 

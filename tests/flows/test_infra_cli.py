@@ -93,14 +93,13 @@ def test_what_was_chosen_before_stays_until_it_is_changed():
     assert again["gpu_nodes"]["purchase"] == "spot"
 
 
-def test_a_recipes_needs_become_machines_disk_and_a_shared_file_system():
-    needs = Needs("a", gpus=12, gpu="H100", hours=3, dollars=72, disk_gib=900, shared_gib=2_500)
+def test_a_recipes_needs_become_machines_and_a_shared_file_system():
+    needs = Needs("a", gpus=12, gpu="H100", hours=3, dollars=72, shared_gib=2_500)
     values = variables(Wish(region=REGION, budget=0, needs=needs), {})
     assert values["gpu_nodes"]["max"] == 2  # machines have eight GPUs
     assert values["gpu_nodes"]["instance_type"] == "p5.48xlarge"
-    assert values["gpu_nodes"]["disk_gib"] == 900
     assert values["lustre"] == {"storage_gib": 4_800}  # FSx: multiples of 2400
-    alone = Needs("a", gpus=8, gpu="H200", hours=3, dollars=72, disk_gib=500, shared_gib=9_000)
+    alone = Needs("a", gpus=8, gpu="H200", hours=3, dollars=72, shared_gib=9_000)
     values = variables(Wish(region=REGION, budget=0, needs=alone), {})
     assert values["lustre"] is None
     assert values["gpu_nodes"]["instance_type"] == "p5e.48xlarge"

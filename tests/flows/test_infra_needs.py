@@ -11,7 +11,7 @@ from components.errors import UserError
 from components.params import Params
 from flows.cli.app import app
 from flows.infra.cost import MACHINES, cost_lines, gpu_price
-from flows.infra.needs import GIB, IMAGES_GIB, LUSTRE_GIB, Needs, needs_of
+from flows.infra.needs import GIB, LUSTRE_GIB, NVME_GIB, Needs, needs_of
 from flows.infra.wish import Wish, variables
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,7 @@ def test_machines_and_disks_hold_what_the_recipe_makes(sized):
     assert values["gpu_nodes"]["max"] == needs.nodes
     if needs.nodes == 1:  # its own disk is all that there is
         assert values["lustre"] is None
-        assert values["gpu_nodes"]["disk_gib"] >= needs.shared_gib + IMAGES_GIB
+        assert needs.shared_gib < NVME_GIB
     else:
         assert values["lustre"]["storage_gib"] >= needs.shared_gib
         assert values["lustre"]["storage_gib"] % LUSTRE_GIB == 0  # what FSx sells
@@ -60,9 +60,17 @@ def test_fewer_machines_than_the_recipe_trains_on_are_refused(sized):
         variables(Wish(region="us-west-2", budget=0, gpu_nodes=0, needs=needs), {})
 
 
+def test_a_machine_alone_shares_nothing_until_its_disks_are_too_small():
+    """A p5.48xlarge has eight disks of 3.84 TB: 28,610 GiB."""
+    assert 8 * 3.84e12 / GIB > NVME_GIB
+    needs = {"gpus": 8, "gpu": "H100", "hours": 1, "dollars": 1}
+    assert Needs("a", **needs, shared_gib=27_000).lustre_gib is None
+    assert Needs("a", **needs, shared_gib=29_000).lustre_gib == 13 * LUSTRE_GIB
+
+
 def test_another_kind_of_gpu_brings_its_own_machines():
-    h100 = Needs("a", gpus=8, gpu="H100", hours=1, dollars=1, disk_gib=500, shared_gib=1)
-    h200 = Needs("a", gpus=8, gpu="H200", hours=1, dollars=1, disk_gib=500, shared_gib=1)
+    h100 = Needs("a", gpus=8, gpu="H100", hours=1, dollars=1, shared_gib=1)
+    h200 = Needs("a", gpus=8, gpu="H200", hours=1, dollars=1, shared_gib=1)
     before = variables(Wish(region="us-west-2", budget=0, needs=h100), {})
     after = variables(Wish(needs=h200), before)
     assert before["gpu_nodes"]["instance_type"] == "p5.48xlarge"

@@ -63,10 +63,16 @@ class Life:
         return sorted(bucket["Name"] for bucket in self.client("s3").list_buckets()["Buckets"])
 
     @property
+    def words(self) -> Path:
+        """What the last command has said."""
+        return self.folder / "said.txt"
+
+    @property
     def data(self) -> Path:
         return self.folder / "infra/terraform/platform/.terraform/dev"
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        """A command, whose words go to a file: a pipe that nobody reads would stop it."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TF_"))}
         where = f"-plugin-dir={mirror} " if (mirror := plugin_folder()) else ""
         if arguments[0] != "plan" or self.buckets():  # the very first plan has no state in a bucket
@@ -81,18 +87,20 @@ class Life:
             "TF_VAR_aws_endpoint": self.endpoint,
             "TF_CLI_ARGS_init": f"{where}-lockfile=readonly",
         }
-        return subprocess.Popen(
-            [sys.executable, "-m", "flows.cli.app", "infra", *arguments],
-            cwd=self.folder,
-            env={**kept, **settings},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        with self.words.open("w") as written:
+            return subprocess.Popen(
+                [sys.executable, "-m", "flows.cli.app", "infra", *arguments],
+                cwd=self.folder,
+                env={**kept, **settings},
+                stdout=written,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
 
     def run(self, *arguments: str, code: int = 0) -> str:
         process = self.start(*arguments)
-        said, _ = process.communicate(timeout=1800)
+        process.wait(timeout=1800)
+        said = self.words.read_text()
         assert process.returncode == code, said[-6000:]
         return said
 
@@ -101,7 +109,7 @@ class Life:
         log, record = self.data / "apply.log", self.data / "at-work.json"
         began = time.time()
         while not (log.exists() and log.stat().st_mtime > began and written in log.read_text()):
-            assert process.poll() is None, process.stdout.read()
+            assert process.poll() is None, self.words.read_text()[-6000:]
             assert time.time() < began + 1200
             time.sleep(0.3)
         terraform = psutil.Process(json.loads(record.read_text())["pid"])
