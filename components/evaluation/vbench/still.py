@@ -65,8 +65,7 @@ def keep_still(
             return StillVideos(folder, problem=f"the filter for still videos: {ended.why}")
         found: dict[str, bool] = json.loads((work / "result.json").read_text())
     kept = {
-        prompt: [file for file in files if found.get(str(file))][:SAMPLES]
-        for prompt, files in wanted.items()
+        prompt: [file for file in files if found.get(str(file))][:SAMPLES] for prompt, files in wanted.items()
     }
     count = sum(map(len, kept.values()))
     if not count:
