@@ -20,10 +20,8 @@ from components.errors import UserError
 ATTEMPTS = 6  # of a request, the first included
 FIRST_PAUSE = 0.25  # seconds; doubles with every attempt
 LONGEST_PAUSE = 20.0
-CONNECT_SECONDS, READ_SECONDS = (
-    10,
-    20,
-)  # of silence; less than `runtime.item_seconds`, so that another attempt fits
+# of silence; less than `runtime.item_seconds`, so that another attempt fits
+CONNECT_SECONDS, READ_SECONDS = (10, 20)
 CONNECTIONS = 64
 CHUNK_BYTES = 1 << 18
 SETTINGS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or a role of this machine"
@@ -72,9 +70,8 @@ def client(attempts: int = ATTEMPTS) -> Any:
         from botocore.exceptions import BotoCoreError
     except ImportError:
         raise UserError("s3:// needs boto3: `pip install 'reelforge[cluster]'`") from None
-    logging.getLogger("botocore").setLevel(
-        logging.WARNING
-    )  # else each process says where it found its settings
+    # else each process says where it found its settings
+    logging.getLogger("botocore").setLevel(logging.WARNING)
     settings = Config(
         retries={"mode": "standard", "total_max_attempts": attempts},
         connect_timeout=CONNECT_SECONDS,

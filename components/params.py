@@ -76,9 +76,8 @@ class RuntimeConfig(Section):
     item_seconds: PositiveFloat = 60  # a file that takes longer is named and left out
     cluster: str | None = None  # of Ray: ray://HOST:10001, HOST:6379 or auto; null is this machine
     concurrency: dict[Pool, PositiveInt] = Field(default={})  # workers of a stage, where not `workers`
-    gpus: dict[Pool, NonNegativeFloat] = Field(
-        default={}
-    )  # of each worker of a stage on the cluster; 0.25 is a quarter
+    # of each worker of a stage on the cluster; 0.25 is a quarter
+    gpus: dict[Pool, NonNegativeFloat] = Field(default={})
     cluster_seconds: PositiveFloat = 60  # for the first worker there to start
     encode_workers: PositiveInt = 1  # processes that encode, each with a GPU of its own where there are some
     retries: int = 1  # of a stage that failed, in the flows

@@ -154,9 +154,8 @@ def attempt() -> int | None:
 
 def rank_environment(attempt: int, **rank: int | str) -> dict[str, str]:
     """Environment of a process that a launcher starts; `rank` are the variables that torchrun would set."""
-    left = RANK_VARIABLES | (
-        {"REELFORGE_RESUME"} if attempt else set()
-    )  # later ones go on from the last checkpoint
+    # later ones go on from the last checkpoint
+    left = RANK_VARIABLES | ({"REELFORGE_RESUME"} if attempt else set())
     inherited = {name: value for name, value in os.environ.items() if name not in left}
     return {**inherited, ATTEMPT: str(attempt), **{name: str(value) for name, value in rank.items()}}
 

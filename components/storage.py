@@ -67,12 +67,8 @@ class ObjectPath:
         return replace(self, key=key, facts=facts)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ObjectPath, (
-            self.bucket,
-            self.key,
-            self.cache,
-            self.facts,
-        )  # a listing stays where it was made
+        # a listing stays where it was made
+        return ObjectPath, (self.bucket, self.key, self.cache, self.facts)
 
     @property
     def pure(self) -> PurePosixPath:

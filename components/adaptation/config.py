@@ -24,11 +24,8 @@ class StepConfig(LatentStageConfig):
         "masks",
     ]
     objective: Literal["epsilon", "flow"]
-    window: Window = (
-        None,
-        1,
-        1,
-    )  # of the blocks that `temporal` adds: tokens in (t, h, w), null spans the axis
+    # of the blocks that `temporal` adds: tokens in (t, h, w), null spans the axis
+    window: Window = (None, 1, 1)
 
 
 class AdaptConfig(Section):

@@ -224,9 +224,8 @@ class ValidateConfig(Section):
     min_caption_coverage: float = Field(ge=0, le=1)  # share of clips with a caption of their own
     min_motion_mean: NonNegativeFloat
     previous: str = "data_baseline"  # folder of the summary that this version is compared with
-    max_drift: float | None = Field(
-        default=None, gt=0
-    )  # population stability index; 0.1 is little, 0.25 much
+    # population stability index; 0.1 is little, 0.25 much
+    max_drift: float | None = Field(default=None, gt=0)
 
 
 class BucketsConfig(Section):

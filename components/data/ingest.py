@@ -35,10 +35,8 @@ SPLITS = ("train", "validation")
 NAMED = 5  # files that an error message names
 NOTED = 100  # files that the report names
 CHUNK = 10_000  # files that are looked at together: what is held in memory of a long list
-UNDAMAGED = (
-    SourceReason.EXACT_DUPLICATE,
-    SourceReason.TAKEN_DOWN,
-)  # left out, and nothing is wrong with them
+# left out, and nothing is wrong with them
+UNDAMAGED = (SourceReason.EXACT_DUPLICATE, SourceReason.TAKEN_DOWN)
 
 SCHEMA = pa.schema(
     [

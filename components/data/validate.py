@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 STAGE = "validate"
 TABLE = "clips"  # what the documentation calls it
-EPOCH = datetime(
-    2000, 1, 1, tzinfo=UTC
-)  # stands for the time of the run, which is in MLflow and not in outputs
+# stands for the time of the run, which is in MLflow and not in outputs
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 Finding = dict[str, Any]
 
 

@@ -75,9 +75,8 @@ class ItemProcess:
         """Hand it a pickled item."""
         self.holds, self.idle = True, False
         self.deadline = time.monotonic() + self.item_seconds
-        with contextlib.suppress(
-            BrokenPipeError, ConnectionResetError
-        ):  # it died meanwhile; `answer` sees that
+        # it died meanwhile; `answer` sees that
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.pipe.send_bytes(item)
 
     def answer(self) -> Answer | None:

@@ -50,9 +50,8 @@ class LpipsConfig(Section):
 class PublishedConfig(Section):
     """Metrics under their published conventions, each measured where its weights are named."""
 
-    fvd: dict[FvdConvention, WeightsConfig] = Field(
-        default_factory=dict
-    )  # per convention; KVD and FVD at infinity come with it
+    # per convention; KVD and FVD at infinity come with it
+    fvd: dict[FvdConvention, WeightsConfig] = Field(default_factory=dict)
     inception_score: WeightsConfig | None = None  # C3D of UCF-101, as TorchScript
     splits: PositiveInt = 10  # of the Inception Score
     fid: WeightsConfig | None = None  # Inception v3 of FID, as TorchScript

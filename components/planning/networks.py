@@ -31,13 +31,8 @@ from models.transformers.convert import image_config
 
 Config = dict[str, Any]  # keys of `VideoTransformer`
 PUBLISHED_VIDEO_CODEC = "opensora-vae-1.2"  # what `weights` of a temporal stage without a model are
-TEXT_WIDTHS = {
-    "xxl": 4096,
-    "xl": 2048,
-    "large": 1024,
-    "base": 768,
-    "small": 512,
-}  # of T5 v1.1, by the folder's name
+# of T5 v1.1, by the folder's name
+TEXT_WIDTHS = {"xxl": 4096, "xl": 2048, "large": 1024, "base": 768, "small": 512}
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,8 @@ from components.report import Report
 from components.stage import Stage
 from components.training.checkpoint_files import STATE
 
-STEP_SECONDS, TFLOPS, MFU, MEMORY = (
-    "perf/step_time_sec",
-    "perf/tflops",
-    "perf/mfu",
-    "perf/memory_gb",
-)  # in MLflow
+# in MLflow
+STEP_SECONDS, TFLOPS, MFU, MEMORY = ("perf/step_time_sec", "perf/tflops", "perf/mfu", "perf/memory_gb")
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,8 @@ class SentinelConfig(Section):
     # times the usual loss of its kind; a gradient may be four times that. null: only what is not finite is refused
     spike: Annotated[float, Field(gt=1)] | None = 2.5
     window: int = Field(default=256, ge=32)  # values of its kind that a value is judged by
-    persists: int = Field(
-        default=3, ge=1
-    )  # broken steps so close together distrust the state: the run goes back
+    # broken steps so close together distrust the state: the run goes back
+    persists: int = Field(default=3, ge=1)
     skip_steps: NonNegativeInt = 100  # left out before the first of those; doubles when it happens again
     retries: NonNegativeInt = 10  # broken steps among `retry_steps`; 0 stops at the first one
     retry_steps: PositiveInt = 1000

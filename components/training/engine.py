@@ -57,9 +57,8 @@ class Engine:
             model=module, optimizer=optimizer, config=deepspeed_config(config), dist_init_required=False
         )[0]
         if config.zero_stage == 0:
-            self._engine.zero_grad = (
-                self._drop_gradients
-            )  # DeepSpeed's walks the tree of modules for each step
+            # DeepSpeed's walks the tree of modules for each step
+            self._engine.zero_grad = self._drop_gradients
             if self.launch.world_size == 1:  # it would copy all gradients twice, for one process
                 self._engine.enable_backward_allreduce = False
         self.shards = Shards(trained, optimizer, self._engine)
@@ -132,9 +131,8 @@ class Engine:
         norm, clip = float(total), self.config.optimizer.clip
         if not accept(norm):
             self._drop_gradients()
-        elif (
-            norm > UNCLIPPED * clip - ADDED
-        ):  # PyTorch would multiply the others by 1, in one more pass over all
+        # PyTorch would multiply the others by 1, in one more pass over all
+        elif norm > UNCLIPPED * clip - ADDED:
             nn.utils.clip_grads_with_norm_(trained, clip, total)
         return norm
 
@@ -228,9 +226,8 @@ class Engine:
                 self._fp8.restore()
             for block in self._compiled:
                 cast(Any, block)._compiled_call_impl = None  # noqa: SLF001  # there is no other way back
-            nn.functional.linear = (
-                self._linear
-            )  # ZeRO 3 replaces it for the whole process, with other rounding
+            # ZeRO 3 replaces it for the whole process, with other rounding
+            nn.functional.linear = self._linear
 
     def _gathered(self, parameter: nn.Parameter) -> Tensor:
         """A copy of a frozen parameter; under ZeRO 3 put together from the parts of all processes."""

@@ -57,9 +57,8 @@ class TrainResult:
     incidents: tuple[Incident, ...] = ()  # broken steps, whose samples curation is to hear of
     looks: tuple[Look, ...] = ()  # at the averaged weights; of rank 0 alone
     used: int = 0  # the step whose averages the module holds
-    other_averages: Mapping[float, Mapping[str, torch.Tensor]] = field(
-        default_factory=dict
-    )  # decay -> by name
+    # decay -> by name
+    other_averages: Mapping[float, Mapping[str, torch.Tensor]] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, float]:
         """For the stage's report: what is equal in every run of the same inputs."""

@@ -12,10 +12,8 @@ from components.training.config import OptimizerConfig
 FIRST, SECOND = "exp_avg", "exp_avg_sq"
 ROWS, COLUMNS = "exp_avg_sq_row", "exp_avg_sq_col"
 KEPT = (FIRST, SECOND, ROWS, COLUMNS)
-FLOOR = (
-    1e-30,
-    1e-3,
-)  # Adafactor's; the second is of a learning rate that follows the weights, which ours does not
+# Adafactor's; the second is of a learning rate that follows the weights, which ours does not
+FLOOR = (1e-30, 1e-3)
 
 
 def make_optimizer(

@@ -72,9 +72,8 @@ class Series:
 
     def __init__(self, window: int, state: Mapping[str, Any] | None = None) -> None:
         self.window = window
-        self.signed = bool(
-            state and state["signed"]
-        )  # a value was not positive: differences instead of ratios
+        # a value was not positive: differences instead of ratios
+        self.signed = bool(state and state["signed"])
         self.recent: deque[float] = deque(state["recent"] if state else (), maxlen=RECENT)
         self.deviations: deque[float] = deque(state["deviations"] if state else ())
         self._ordered = sorted(self.deviations)

@@ -71,9 +71,8 @@ class Shards:
         found = [locate(name, parameter, self._optimizer, (rank, processes)) for name, parameter in named]
         self.named = list(named)
         self.own = [shard for shard in found if shard is not None and shard.count]
-        self._weights = {
-            shard.name: shard.weight for shard in self.own
-        }  # views: what they show is always new
+        # views: what they show is always new
+        self._weights = {shard.name: shard.weight for shard in self.own}
 
     def weights(self) -> dict[str, Tensor]:
         """The elements of this process by parameter name."""

@@ -20,11 +20,8 @@ INDEX = "model_index.json"
 DEFAULTS = "generation_config.json"
 TRANSFORMER, CODEC, TEXT, SCHEDULER = "transformer", "vae", "text_encoder", "scheduler"
 SCHEDULER_CONFIG = "scheduler_config.json"
-FLOW, V_PREDICTION, CAUSAL = (
-    "RectifiedFlow",
-    "VPrediction",
-    "CausalFlow",
-)  # what the scheduler's file says it is
+# what the scheduler's file says it is
+FLOW, V_PREDICTION, CAUSAL = ("RectifiedFlow", "VPrediction", "CausalFlow")
 Sampling = Times | VPrediction | CausalFlow  # of rectified flow, its times; the others are whole
 PIPELINE_CLASS = "TextToVideoPipeline"
 PARTS = {

@@ -72,9 +72,8 @@ class Rollout:
                 done = torch.cat((done[:, :, :start], block), dim=2)
             else:
                 block = head
-            guided(
-                block, times[-1]
-            )  # times[-1] is 0: the block is finished, and its keys and values are written
+            # times[-1] is 0: the block is finished, and its keys and values are written
+            guided(block, times[-1])
             cache.keep()
             start = end
             if progress is not None:

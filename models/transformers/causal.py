@@ -14,9 +14,8 @@ from typing import Protocol, TypeVar
 
 from torch import Tensor
 
-FrameMask = tuple[
-    tuple[bool, ...], ...
-]  # one row per frame that looks, one column per frame that is looked at
+# one row per frame that looks, one column per frame that is looked at
+FrameMask = tuple[tuple[bool, ...], ...]
 Place = Callable[[Tensor, int], Tensor]
 Made = TypeVar("Made")
 

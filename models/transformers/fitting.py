@@ -87,9 +87,8 @@ def resize(name: str, value: Tensor, like: Tensor, configs: tuple[Config, Config
     if value.shape == like.shape:
         return value
     if name == "null_caption" and value.shape[1] == like.shape[1]:
-        rows = torch.arange(len(like), device=like.device).clamp(
-            max=len(value) - 1
-        )  # the last row is repeated
+        # the last row is repeated
+        rows = torch.arange(len(like), device=like.device).clamp(max=len(value) - 1)
         return value[rows]
     if name == PATCHES and len(value) == len(like):
         values_per_channel = like.shape[1] // configs[1]["in_channels"]

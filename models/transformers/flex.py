@@ -71,9 +71,8 @@ def tiles(seen: Tensor, per_frame: int) -> tuple[Tensor, Tensor]:
 
     A tile that reaches past the last token is never whole.
     """
-    counts = functional.pad(
-        seen.long().cumsum(0).cumsum(1), (1, 0, 1, 0)
-    )  # of seen pairs in front of a corner
+    # of seen pairs in front of a corner
+    counts = functional.pad(seen.long().cumsum(0).cumsum(1), (1, 0, 1, 0))
     ends = []
     for frames in seen.shape:
         tokens = frames * per_frame

@@ -44,18 +44,16 @@ class Split(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.projection = nn.Linear(width, 4 * width)
-        self.mix = nn.Parameter(
-            torch.full((1,), 0.5)
-        )  # the share of what comes up; DeepSpeed sends no 0-d tensors
+        # the share of what comes up; DeepSpeed sends no 0-d tensors
+        self.mix = nn.Parameter(torch.full((1,), 0.5))
 
     def forward(self, x: Tensor, skips: Skips) -> Tensor:
         fine = skips.pop()
         split = self.projection(x).view(*x.shape[:4], 2, 2, -1).transpose(3, 4)  # (B, T, H/2, 2, W/2, 2, D)
         rows, columns = fine.shape[2:4]
         coarse = split.flatten(4, 5).flatten(2, 3)[:, :, :rows, :columns]
-        return torch.lerp(
-            fine, coarse.to(fine), self.mix.to(fine)
-        )  # under autocast the two may differ in precision
+        # under autocast the two may differ in precision
+        return torch.lerp(fine, coarse.to(fine), self.mix.to(fine))
 
 
 def passages(depths: Sequence[int], width: int) -> nn.ModuleList:

@@ -60,9 +60,8 @@ def test_the_sweep_needs_no_metric_and_takes_a_recipe(reelforge_data):
     said = reelforge_data("sweep", "--recipe", "open_sora_1_2")
     for threshold in ("min_motion", "min_sharpness", "max_text_share", "min_brightness", "max_brightness"):
         assert f"filter.{threshold}" in said
-    assert (
-        "selection stage2: asks for a score that no clip has" in said
-    )  # of aesthetics, whose weights are not here
+    # of aesthetics, whose weights are not here
+    assert "selection stage2: asks for a score that no clip has" in said
 
 
 def test_buckets_are_told_before_there_are_latents(reelforge_data, finished):

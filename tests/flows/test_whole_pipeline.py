@@ -86,9 +86,8 @@ def test_running_again_runs_no_stage_and_changes_no_version(workspace):
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     total = len(stages_of(Params.load(workspace / "params.yaml")))
     assert f"0 stages run, {total} up to date" in result.stdout
-    assert (
-        time.monotonic() - started < 120
-    )  # the limit of 60 s is for an idle machine, see docs/measurements.md
+    # the limit of 60 s is for an idle machine, see docs/measurements.md
+    assert time.monotonic() - started < 120
     assert client(workspace).get_registered_model("reelforge-t2v").aliases == before
 
 

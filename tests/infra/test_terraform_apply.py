@@ -168,9 +168,8 @@ def planned(endpoint: str, tmp_path_factory) -> Life:
     """A clone and the plan that was asked for first."""
     folder = tmp_path_factory.mktemp("clone")
     tree = copy_of_the_tree(folder / "infra")
-    Terraform(tree / "state").init(
-        "-backend=false", "-lockfile=readonly"
-    )  # skips where no provider can be had
+    # skips where no provider can be had
+    Terraform(tree / "state").init("-backend=false", "-lockfile=readonly")
     for name in ("components", "flows", "models", "recipes", "params.yaml"):
         (folder / name).symlink_to(ROOT / name)
     (tree / "platform/environments/dev.team.tfvars.json").write_text(json.dumps(TEAM))

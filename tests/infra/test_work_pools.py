@@ -32,10 +32,8 @@ async def flow_run_job(pool: str, **values) -> dict:
     configuration.prepare_for_flow_run(run)
     assert configuration.namespace == NAMESPACE
     job = configuration.job_manifest
-    for field in (
-        "parallelism",
-        "completions",
-    ):  # the worker insists on them in the pod, where they mean nothing
+    # the worker insists on them in the pod, where they mean nothing
+    for field in ("parallelism", "completions"):
         assert job["spec"]["template"]["spec"].pop(field) == 1
     return job
 

@@ -30,6 +30,7 @@ RUNNER = Path(__file__).with_name("runner.py")
 SUFFIX = ".mp4"
 Mode = Literal["vbench_standard", "custom_input"]
 STANDARD: Mode = "vbench_standard"
+# dimensions that mean something for prompts of one's own
 CUSTOM = frozenset(
     {
         "subject_consistency",
@@ -40,7 +41,7 @@ CUSTOM = frozenset(
         "aesthetic_quality",
         "imaging_quality",
     }
-)  # dimensions that mean something for prompts of one's own
+)
 NEEDS_DETECTRON = frozenset({"object_class", "multiple_objects", "color", "spatial_relationship"})
 LIGHT = frozenset({FLICKER})  # what the light environment can run, of videos that are not filtered first
 

@@ -89,10 +89,11 @@ def composite_difference(
         name: np.array([(candidate[name][key], champion[name][key]) for key in sorted(candidate[name])])
         for name in names
     }
+    # (replicates, 2)
     drawn = {
         name: rows[generator.integers(0, len(rows), size=(replicates, len(rows)))].mean(axis=1)
         for name, rows in pairs.items()
-    }  # (replicates, 2)
+    }
 
     def gain(means: Mapping[str, Array]) -> float:
         sides = [total({name: float(means[name][side]) for name in names}) for side in (0, 1)]

@@ -91,9 +91,8 @@ def test_what_a_takedown_touches_is_named(root):
     assert (before.tag, before.rows) == (store.Manifest.read(root / "artifacts/clips/dedup.json").tag, 1)
     add_takedowns(root / TAKEDOWNS, entries)
     run_chain(root)
-    assert touched_by(root, entries).versions == (
-        before,
-    )  # the new version does not hold it, the old one does
+    # the new version does not hold it, the old one does
+    assert touched_by(root, entries).versions == (before,)
 
 
 def test_everything_known_of_a_clip_is_shown(root):

@@ -151,10 +151,7 @@ def test_a_causal_model_is_packaged_to_make_its_blocks_one_after_the_other(parts
     seen = []
     video = pipeline(["a red circle"], progress=lambda done, total: seen.append((done, total)))
     assert video.shape == (1, 7, 24, 16, 3)
-    assert seen == [
-        (1, 4),
-        (3, 4),
-        (4, 4),
-    ]  # latent frames: a block of one, then blocks of two, cut at the end
+    # latent frames: a block of one, then blocks of two, cut at the end
+    assert seen == [(1, 4), (3, 4), (4, 4)]
     longer = pipeline(["a red circle"], num_frames=11)
     assert longer.shape[1] == 11

@@ -22,9 +22,8 @@ def workspace(tmp_path_factory):
     codec.save_pretrained(root / "autoencoder")
     torch.manual_seed(0)
     (root / "extractor").mkdir()
-    save(
-        VideoClassifier(ClassifierConfig((4, 8), 5, 16)), root / "extractor"
-    )  # reads the first 5 of 9 frames
+    # reads the first 5 of 9 frames
+    save(VideoClassifier(ClassifierConfig((4, 8), 5, 16)), root / "extractor")
     seen = {"autoencoder": root / "autoencoder", "extractor": root / "extractor"}
     return Workspace(root, codec.contract(), held_out=3, seen=seen)
 

@@ -62,10 +62,8 @@ def test_stdit3_costs_what_its_formula_says(depth: int, frames: int, height: int
 
 def test_shifted_windows_cost_the_pairs_inside_them() -> None:
     model = on_meta_device("hdvila-flat")
-    frames, side = (
-        16,
-        32,
-    )  # tokens of the published resolution; windows of 8 x 8 and of 8 x 4 x 4, some shifted
+    # tokens of the published resolution; windows of 8 x 8 and of 8 x 4 x 4, some shifted
+    frames, side = (16, 32)
     tokens = frames * side * side
 
     def pairs(length: int, window: int, shift: int) -> int:

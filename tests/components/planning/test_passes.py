@@ -67,9 +67,8 @@ def test_checkpointing_repeats_the_forward_pass_of_the_blocks_and_keeps_their_in
     assert again.peak < plain.peak / 3
     deeper = step_of({**SMALL, "depth": 9}, SAMPLE, How(bf16=False, recompute=True))
     tokens, width = SAMPLE.batch * 5 * 6 * 7, 64
-    assert deeper.kept - again.kept == pytest.approx(
-        4 * 2 * tokens * width * 4, rel=0.02
-    )  # 2 blocks a layer, float32
+    # 2 blocks a layer, float32
+    assert deeper.kept - again.kept == pytest.approx(4 * 2 * tokens * width * 4, rel=0.02)
 
 
 def test_autocast_keeps_a_copy_of_every_weight_that_multiplies() -> None:

@@ -19,10 +19,8 @@ from tests.components.data.test_forecast import clip_table
 ROOT = Path(__file__).parents[3]
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
 PUBLISHED = {  # recipe -> (a stage, parameters as published or as public weights have them)
-    "open_sora_1_2": (
-        "train@stage3",
-        1_207_643_972 - 16 * 1153 - 36,
-    ),  # without the half that predicts the variance
+    # without the half that predicts the variance
+    "open_sora_1_2": ("train@stage3", 1_207_643_972 - 16 * 1153 - 36),
     "walt_t2v": ("walt@base", 3e9),
     "causal_5b": ("causal@stage1", 5e9),
 }
@@ -77,9 +75,8 @@ def test_open_sora_costs_what_its_authors_paid_within_a_quarter(plans: dict[str,
     assert abs(found.error) < 0.25
     paid = 35_000 * 3600 * 989.4e12
     assert found.implied_mfu == pytest.approx((found.training_flops + found.encoder_flops) / paid)
-    by_hand = (
-        68_000 * 96 * 105_600 * 3 * (56 * 28 * 1152**2) * 1.05
-    )  # steps, GPUs, tokens of 360p, weights, attention
+    # steps, GPUs, tokens of 360p, weights, attention
+    by_hand = 68_000 * 96 * 105_600 * 3 * (56 * 28 * 1152**2) * 1.05
     assert found.training_flops == pytest.approx(by_hand, rel=0.1)
 
 

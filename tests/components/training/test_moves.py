@@ -56,10 +56,8 @@ def test_on_other_processes_and_zero_stages_a_run_goes_on_as_before(moved, numbe
     (final,) = loop_paths(elsewhere).checkpoints.glob("step-000016")
     state = read_state(final)
     assert state["world_size"] == MOVES[number][1][0]
-    assert (state["position"], state["epoch"]) == (
-        32,
-        2,
-    )  # an epoch is 9 batches of one bucket and 5 of the other
+    # an epoch is 9 batches of one bucket and 5 of the other
+    assert (state["position"], state["epoch"]) == (32, 2)
     assert records(elsewhere) != records(straight)
 
 

@@ -40,6 +40,7 @@ def test_one_normalised_unit_of_a_dimension_is_worth_its_published_share_of_the_
     assert aggregate(more)["total"] - aggregate(raw(0.5))["total"] == pytest.approx(worth, abs=5e-5)
 
 
+# total, quality, semantic of the leaderboard
 PUBLISHED = {
     "Open-Sora 1.2, report": (79.76, 81.35, 73.39),
     "Open-Sora 1.2, repository": (79.23, 80.71, 73.30),
@@ -53,7 +54,7 @@ PUBLISHED = {
     "AnimateDiff-V2": (80.27, 82.90, 69.75),
     "VideoCrafter-2.0": (80.44, 82.20, 73.42),
     "LaVie": (77.08, 78.78, 70.31),
-}  # total, quality, semantic of the leaderboard
+}
 
 
 @pytest.mark.parametrize(("total", "quality", "semantic"), PUBLISHED.values(), ids=PUBLISHED)
