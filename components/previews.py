@@ -206,7 +206,8 @@ def _held_out(
     config: LoopConfig, buckets: BatchesConfig, paths: StagePaths, settings: Settings
 ) -> LatentBatch | None:
     """Clips of the size of the settings."""
-    store, count = LatentStore(paths.input("latents"), root=paths.root), len(config.preview.prompts)
+    store = LatentStore(paths.input("latents"), root=paths.root, captions=buckets.captions)
+    count = len(config.preview.prompts)
     key = (settings.num_frames, settings.height, settings.width)
     for batch in first_of_each(store, buckets, split="validation", count=count):
         frames = next(f.frames for f in store.manifest.families if f.key == batch.bucket)
