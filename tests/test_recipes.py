@@ -18,6 +18,7 @@ from components.denoiser.system_config import VideoStageConfig, WaltStageConfig
 from components.denoiser.walt import CHANNELS
 from components.params import Params
 from components.stages import stages_of, system_of
+from components.training.config import LoopConfig
 from models.autoencoders import build_autoencoder
 from models.diffusion import InputChannels
 from models.transformers.video_transformer import VideoTransformer
@@ -81,14 +82,18 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "walt.autoencoder.steps": 1_000_000,
         "walt.autoencoder.optimizer.schedule": "cosine",
         "walt.base.steps": 550_000,
+        "walt.base.optimizer.name": "adafactor",
         "walt.base.optimizer.lr": 2e-4,
         "walt.base.optimizer.schedule": "cosine",
         "walt.wide.steps": 250_000,
+        "walt.wide.optimizer.name": "adafactor",
         "walt.wide.optimizer.lr": 5e-5,
         "walt.wide.optimizer.schedule": "constant",
         "walt.super_resolution_1.steps": 675_000,
+        "walt.super_resolution_1.optimizer.name": "adafactor",
         "walt.super_resolution_1.optimizer.lr": 5e-4,
         "walt.super_resolution_2.steps": 275_000,
+        "walt.super_resolution_2.optimizer.name": "adafactor",
         "walt.super_resolution_2.optimizer.lr": 5e-4,
         "walt.base.self_conditioning": 0.9,
         "walt.super_resolution_2.self_conditioning": 0.9,
@@ -217,6 +222,15 @@ def test_a_model_has_the_published_size(recipe: str, stage: str):
     published, tolerance = MILLIONS[recipe, stage]
     count = sum(parameter.numel() for parameter in built(recipe, stage).parameters()) / 1e6
     assert count == pytest.approx(published, rel=tolerance)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_training_stage_of_a_recipe_judges_spikes(recipe: str):
+    params = recipe_of(recipe)
+    configs = [params.section(stage.section) for stage in stages_of(params).values()]
+    limits = [config.sentinel.spike for config in configs if isinstance(config, LoopConfig)]
+    assert limits
+    assert None not in limits
 
 
 @pytest.mark.parametrize("recipe", SYSTEMS)

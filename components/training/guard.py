@@ -94,9 +94,10 @@ class Guard:
         make = partial(Incident.of, step + 1, finding, measured, clips)
         if counts and len(self._within(place, self.config.retry_steps)) >= self.config.retries:
             self._stop(make(left_out=(), back_to=step, counts=False))
-        folder, back_to, first = None, step, place
+        target: tuple[Path | None, int, int] = None, step, place
         if persists:
-            folder, back_to, first = self._target(step, place, min([place, *map(_place, episode)]))
+            target = self._target(step, place, min([place, *map(_place, episode)]))
+        folder, back_to, first = target
         left_out = range(first, place + 1)
         incident = make(left_out=left_out, back_to=back_to, counts=counts)
         self._note(incident)

@@ -49,7 +49,7 @@ def kept_of(optimizer: torch.optim.Optimizer, like: Tensor) -> Mapping[str, Tens
     group = optimizer.param_groups[0]
     if "betas" in group:
         return {kind: torch.zeros_like(like, memory_format=torch.preserve_format) for kind in (FIRST, SECOND)}
-    shapes = {FIRST: like.shape} if group["beta1"] is not None else {}
+    shapes: dict[str, tuple[int, ...]] = {FIRST: like.shape} if group["beta1"] is not None else {}
     if like.dim() < 2:  # only matrices have rows and columns
         shapes[SECOND] = like.shape
     else:

@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from components.artifacts import read_json, sha256_of
 from components.errors import Interruption, UserError
@@ -23,6 +25,14 @@ CHANGES = {"steps": 120, "checkpoint_steps": 10}
 def settings(kind: str, hang_seconds: float = 60.0) -> dict[str, object]:
     launch = {"kind": kind, "processes": 2, "stop_seconds": 20, "restarts": 2}
     return {"launch": launch, "hang_minutes": hang_seconds / 60}
+
+
+def change_settings(root: Path, **changes: object) -> None:
+    """Change what has no influence on a result."""
+    path = root / "params.yaml"
+    raw = yaml.safe_load(path.read_text())
+    raw["runtime"] |= changes
+    path.write_text(yaml.safe_dump(raw))
 
 
 def finished(process: "subprocess.Popen[str]") -> tuple[int, str]:
@@ -42,11 +52,6 @@ def rank_process(process: "subprocess.Popen[str]", rank: int) -> psutil.Process:
     raise AssertionError(f"rank {rank} is not among the processes")
 
 
-def assert_same(one: Path, other: Path) -> None:
-    for made in MADE:
-        assert sha256_of(one / made) == sha256_of(other / made), made
-
-
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory) -> Path:
     """The stage by two processes of torchrun, uninterrupted."""
@@ -56,44 +61,62 @@ def straight(tmp_path_factory) -> Path:
     return root
 
 
-def test_a_rank_that_hangs_is_found_and_the_group_goes_on_from_its_last_checkpoint(tmp_path, straight):
-    root = make_workspace(tmp_path, settings("torchrun", hang_seconds=10), **CHANGES)
+@dataclass(frozen=True)
+class Life:
+    """One run through all that can happen to it, and what was said of each part."""
+
+    root: Path
+    stopped_code: int
+    stopped_at: int  # step of the newest checkpoint then
+    under_torchrun: str  # a rank hung; the group was started again, and then asked to stop
+    code: int
+    under_ray: str  # it went on, lost a rank, and came to its end
+
+
+@pytest.fixture(scope="module")
+def life(tmp_path_factory) -> Life:
+    root = make_workspace(tmp_path_factory.mktemp("life"), settings("torchrun", hang_seconds=10), **CHANGES)
     process = start(root)
     wait_for_step(root, 20, process)
     rank_process(process, 1).suspend()
-    code, said = finished(process)
-    assert code == 0, said
-    assert "rank-00000 did not move" in said
-    assert "all_reduce" in said  # where rank 0 stood: it waited for the other one
-    assert "starting again from checkpoint of step" in said
-    assert_same(root, straight)
-
-
-def test_a_group_that_is_asked_to_stop_loses_no_step(tmp_path, straight):
-    root = make_workspace(tmp_path, settings("torchrun"), **CHANGES)
-    process = start(root)
-    wait_for_step(root, 20, process)
+    wait_for_step(root, newest_step(root) + 20, process)  # past the hang
     process.send_signal(signal.SIGTERM)
-    code, said = finished(process)
-    assert code == 128 + signal.SIGTERM, said
-    newest = max((root / "checkpoints" / STAGE).glob("step-*"))
-    assert f"stopped at step {int(newest.name[5:])}/120 on request" in said
-    assert said.count("on request") == 1  # one process speaks for all
-    code, said = finished(start(root))
-    assert code == 0, said
-    assert f"resuming at step {int(newest.name[5:])}/120" in said
-    assert_same(root, straight)
-
-
-def test_ray_puts_a_killed_rank_and_its_group_back_to_the_last_checkpoint(tmp_path, straight):
-    root = make_workspace(tmp_path, settings("ray"), **CHANGES)
+    stopped_code, under_torchrun = finished(process)
+    stopped_at = newest_step(root)
+    change_settings(root, **settings("ray"))
     process = start(root)
-    wait_for_step(root, 20, process)
+    wait_for_step(root, stopped_at + 10, process)
     rank_process(process, 1).kill()
-    code, said = finished(process)
-    assert code == 0, said
-    assert "lost (status -9); starting again from checkpoint of step" in said
-    assert_same(root, straight)
+    code, under_ray = finished(process)
+    return Life(root, stopped_code, stopped_at, under_torchrun, code, under_ray)
+
+
+def newest_step(root: Path) -> int:
+    """Of the checkpoints."""
+    return max(int(path.name[5:]) for path in (root / "checkpoints" / STAGE).glob("step-*"))
+
+
+def test_a_rank_that_hangs_is_found_and_the_group_goes_on_from_its_last_checkpoint(life):
+    assert "rank-00000 did not move" in life.under_torchrun
+    assert "all_reduce" in life.under_torchrun  # where rank 0 stood: it waited for the other one
+    assert "starting again from checkpoint of step" in life.under_torchrun
+
+
+def test_a_group_that_is_asked_to_stop_loses_no_step(life):
+    assert life.stopped_code == 128 + signal.SIGTERM, life.under_torchrun
+    assert f"stopped at step {life.stopped_at}/120 on request" in life.under_torchrun
+    assert life.under_torchrun.count("on request") == 1  # one process speaks for all
+    assert f"resuming at step {life.stopped_at}/120" in life.under_ray
+
+
+def test_ray_puts_a_killed_rank_and_its_group_back_to_the_last_checkpoint(life):
+    assert life.code == 0, life.under_ray
+    assert "lost (status -9); starting again from checkpoint of step" in life.under_ray
+
+
+def test_hung_stopped_moved_and_killed_a_run_ends_as_the_one_that_was_left_alone(life, straight):
+    for made in MADE:
+        assert sha256_of(life.root / made) == sha256_of(straight / made), made
 
 
 class Scripted:
