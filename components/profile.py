@@ -67,6 +67,7 @@ class Profile(Section):
     s3_endpoint: str | None = None
     credentials_file: Path | None = None  # in the format of AWS tools; None: what they find by themselves
     credentials_profile: str | None = None
+    workspace: Path | None = None  # whose services they are, where it is another clone on this machine
     buckets: Buckets
     sign_in_file: Path | None = (
         None  # JSON with some of SIGN_IN, for MLflow and Prefect of a deployed platform

@@ -15,7 +15,8 @@ from flows.infra.work import Work
 from tests.workspace import ROOT
 
 RUN = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
 from pathlib import Path
 from flows.infra.work import Stopped, Work
 try:

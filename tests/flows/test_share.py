@@ -55,7 +55,7 @@ def test_the_commands_it_names_leave_nothing_to_say(clone):
     ran(clone)
     said = how_to_share(clone, params(store="s3://team/store"))
     assert "git add dvc.lock reports &&" in said[0]
-    assert "dvc pull" in said[1]
+    assert "reelforge pull" in said[1]
     git(clone, "add", "dvc.lock", "reports")
     assert how_to_share(clone, params())  # staged is not committed
     git(clone, "commit", "-q", "-m", "a run")
