@@ -1,6 +1,7 @@
 """Shared by all tests: one thread per process, so that parallel workers do not fight for two cores."""
 
 import os
+import signal
 import uuid
 from pathlib import Path
 
@@ -12,6 +13,9 @@ settings.load_profile("shared machine")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("REELFORGE_TRACKING", "off")
 os.environ.setdefault("DO_NOT_TRACK", "1")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a shell does so to its background jobs, and servers that end themselves by it, as Prefect's worker, would not end
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 CHROMIUM = Path("/usr/bin/chromium")
 
 
