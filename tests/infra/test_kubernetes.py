@@ -309,7 +309,7 @@ def test_a_gpu_pod_asks_for_every_adapter_that_terraform_attaches():
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_pods_go_to_nodes_that_terraform_makes(name):
-    nodes = set(re.findall(r'"reelforge\.io/nodes" = "(\w+)"', terraform()))
+    nodes = set(re.findall(r'"reelforge\.io/nodes"\s*= "(\w+)"', terraform()))
     assert nodes == {"cpu", "gpu"}
     for pod, _, template in pods(environment(name)):
         assert template["spec"]["nodeSelector"]["reelforge.io/nodes"] in nodes, pod

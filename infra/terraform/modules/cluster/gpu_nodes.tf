@@ -142,7 +142,12 @@ resource "aws_eks_node_group" "gpu" {
   subnet_ids      = [var.private_subnets[local.gpu[0].zone]]
   ami_type        = "AL2023_x86_64_NVIDIA"
   capacity_type   = local.market[local.gpu[0].purchase]
-  labels          = { "reelforge.io/nodes" = "gpu" }
+
+  labels = {
+    "reelforge.io/nodes" = "gpu"
+    # the autoscaler then waits for a new node's device plugin instead of starting a second machine for the same pod
+    "k8s.amazonaws.com/accelerator" = local.gpu[0].instance_type == "p5.48xlarge" ? "nvidia-h100" : "nvidia-h200"
+  }
 
   # what a node of the empty group would have: the autoscaler starts one for pods that ask for it
   tags = {

@@ -134,6 +134,11 @@ run "the_autoscaler_knows_an_empty_group" {
     condition     = aws_eks_node_group.gpu[0].tags["k8s.io/cluster-autoscaler/node-template/resources/vpc.amazonaws.com/efa"] == "32"
     error_message = "pods that ask for EFA start no machine unless the empty group says that it has it"
   }
+
+  assert {
+    condition     = aws_eks_node_group.gpu[0].labels["k8s.amazonaws.com/accelerator"] == "nvidia-h100"
+    error_message = "without this a second machine is started while the first one's GPUs are not offered yet"
+  }
 }
 
 run "a_capacity_block" {
