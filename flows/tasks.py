@@ -56,7 +56,7 @@ def _may_help(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     retry_condition_fn=_may_help,
     persist_result=False,
 )
-def run_stage(name: str, workspace: Workspace, *, stale: bool, force: bool = False) -> Any:
+def run_stage(name: str, workspace: Workspace, *, stale: bool, force: bool = False) -> State[Any] | bool:
     """Bring one DVC stage up to date. A stage that is not stale ends as `Cached` without a process."""
     watcher = observer()
     if not stale:

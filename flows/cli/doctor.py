@@ -140,7 +140,7 @@ def _cluster() -> str:
     runtime = Params.load(ROOT / "params.yaml").runtime
     if runtime.cluster is None:
         return "none is named: work is done on this machine"
-    return describe(runtime.cluster, runtime.gpus)
+    return describe(runtime.cluster, {str(pool): share for pool, share in runtime.gpus.items()})
 
 
 def _storage() -> str:

@@ -58,7 +58,7 @@ def generate(
     from models.generation.video_file import WATCHABLE_SIDE, to_mp4
 
     asked = _asked(prompts, aesthetic=aesthetic, motion=motion, camera=camera)
-    changes = {
+    changes: dict[str, Any] = {
         "height": height,
         "width": width,
         "num_frames": frames,

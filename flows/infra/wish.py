@@ -85,7 +85,8 @@ def _budget(wish: Wish, before: dict[str, Any]) -> dict[str, Any] | None:
         return None
     if wish.budget is None:
         if "budget" in before:
-            return before["budget"]
+            kept: dict[str, Any] | None = before["budget"]
+            return kept
         raise UserError(
             "say what a month may cost and who is told: --budget 5000 --budget-email team@example.org"
             " (--budget 0 where budgets are kept elsewhere)"

@@ -108,8 +108,9 @@ def initialise(state: State) -> None:
     if user:
         for path in (place, password):
             shutil.chown(path, user, user)
-    command = [programs(place / "data") / "initdb", "--pgdata", place / "unfinished", "--username", SUPERUSER]
-    options = ["--auth", "scram-sha-256", "--pwfile", password, "--encoding", "UTF8", "--locale", "C"]
+    unfinished = str(place / "unfinished")
+    command = [str(programs(place / "data") / "initdb"), "--pgdata", unfinished, "--username", SUPERUSER]
+    options = ["--auth", "scram-sha-256", "--pwfile", str(password), "--encoding", "UTF8", "--locale", "C"]
     try:
         made = subprocess.run(
             [*command, *options],
