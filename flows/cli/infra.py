@@ -9,6 +9,8 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import wraps
+from inspect import Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +20,7 @@ from rich.console import Console
 from components.errors import UserError
 from components.runtime import search_path
 from flows.infra import life
+from flows.infra.needs import Needs, needs_of
 from flows.infra.terraform import ENVIRONMENTS, Environment
 from flows.infra.wish import Wish
 
@@ -54,9 +57,7 @@ def environment_of(name: str) -> Environment:
     return found
 
 
-@app.command()
-def plan(
-    environment: Name = "dev",
+def wish_of(
     region: Region = None,
     zone: Zone = None,
     recipe: Recipe = None,
@@ -68,71 +69,66 @@ def plan(
     reservation: Reservation = None,
     budget: Budget = None,
     budget_email: BudgetEmail = None,
-) -> None:
-    """Ask AWS whether the environment can be made, then show what Terraform would do. Changes nothing.
-
-    Example: reelforge infra plan --region us-west-2 --recipe open_sora_1_2 --gpus 16xH100 --budget 9000
-    """
-    sizes = gpu_nodes, gpu_zone, instance_type, purchase, reservation
-    money = budget, tuple(budget_email or ())
-    life.plan(environment_of(environment), _wish(region, zone, recipe, gpus, sizes, money), _said)
-
-
-@app.command()
-def up(
-    environment: Name = "dev",
-    region: Region = None,
-    zone: Zone = None,
-    recipe: Recipe = None,
-    gpus: Gpus = None,
-    gpu_nodes: GpuNodes = None,
-    gpu_zone: GpuZone = None,
-    instance_type: InstanceType = None,
-    purchase: Purchase = None,
-    reservation: Reservation = None,
-    budget: Budget = None,
-    budget_email: BudgetEmail = None,
-    yes: Yes = False,
-) -> None:
-    """As `plan`; then, when you agree, make it. The same command goes on after an interruption."""
-    found = environment_of(environment)
-    sizes = gpu_nodes, gpu_zone, instance_type, purchase, reservation
-    money = budget, tuple(budget_email or ())
-    life.bring_up(found, _wish(region, zone, recipe, gpus, sizes, money), _said, _asker(yes))
-    _said(
-        f"\n{environment} is up. Next: reelforge infra kubeconfig, then reelforge infra profile (docs/runbook.md)"
-    )
-
-
-def _wish(
-    region: str | None,
-    zones: list[str] | None,
-    recipe: str | None,
-    gpus: str | None,
-    sizes: tuple[int | None, str | None, str | None, str | None, str | None],
-    money: tuple[float | None, tuple[str, ...]],
 ) -> Wish:
-    if (recipe is None) != (gpus is None):
-        raise UserError("--recipe and --gpus go together: --recipe open_sora_1_2 --gpus 16xH100")
-    needs = None
-    if recipe and gpus:
-        from flows.cli.data_reports import params_of
-        from flows.infra.needs import needs_of
-
-        needs = needs_of(params_of(recipe), gpus, ROOT.resolve())
-        _said(needs.sentence())
-    nodes, gpu_zone, instance_type, purchase, reservation = sizes
+    """What the options ask for."""
     return Wish(
         region=region,
-        zones=tuple(zones or ()),
-        gpu_nodes=nodes,
+        zones=tuple(zone or ()),
+        gpu_nodes=gpu_nodes,
         gpu_zone=gpu_zone,
         instance_type=instance_type,
         purchase=purchase,
         reservation=reservation,
-        budget=money[0],
-        budget_emails=money[1],
-        needs=needs,
+        budget=budget,
+        budget_emails=tuple(budget_email or ()),
+        needs=_needs(recipe, gpus),
+    )
+
+
+def _needs(recipe: str | None, gpus: str | None) -> Needs | None:
+    if (recipe is None) != (gpus is None):
+        raise UserError("--recipe and --gpus go together: --recipe open_sora_1_2 --gpus 16xH100")
+    if recipe is None or gpus is None:
+        return None
+    from flows.cli.data_reports import params_of
+
+    needs = needs_of(params_of(recipe), gpus, ROOT.resolve())
+    _said(needs.sentence())
+    return needs
+
+
+def takes_a_wish(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options of `wish_of` behind its own, and the wish that they make."""
+    options = signature(wish_of).parameters
+    own = [option for option in signature(command).parameters.values() if option.name != "wish"]
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        command(wish_of(**{name: given.pop(name) for name in options}), **given)
+
+    together = [*own, *options.values()]
+    vars(run)["__signature__"] = Signature(together)  # what Typer reads
+    run.__annotations__ = {option.name: option.annotation for option in together}
+    return run
+
+
+@app.command()
+@takes_a_wish
+def plan(wish: Wish, environment: Name = "dev") -> None:
+    """Ask AWS whether the environment can be made, then show what Terraform would do. Changes nothing.
+
+    Example: reelforge infra plan --region us-west-2 --recipe open_sora_1_2 --gpus 16xH100 --budget 9000
+    """
+    life.plan(environment_of(environment), wish, _said)
+
+
+@app.command()
+@takes_a_wish
+def up(wish: Wish, environment: Name = "dev", yes: Yes = False) -> None:
+    """As `plan`; then, when you agree, make it. The same command goes on after an interruption."""
+    life.bring_up(environment_of(environment), wish, _said, _asker(yes))
+    _said(
+        f"\n{environment} is up. Next: reelforge infra kubeconfig, then reelforge infra profile (docs/runbook.md)"
     )
 
 
