@@ -6,6 +6,7 @@ add-ons, FSx and the rotation of managed passwords: those are off here, and the 
 are steps of one life, in order.
 """
 
+import base64
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from typing import Any
 import boto3
 import psutil
 import pytest
+import yaml
 from botocore.exceptions import EndpointConnectionError
 
 from components.profile import Profile
@@ -71,18 +73,30 @@ class Life:
     def data(self) -> Path:
         return self.folder / "infra/terraform/platform/.terraform/dev"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of whoever has this AWS for theirs."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TF_"))}
+        return kept | {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "KUBECONFIG": str(self.kubeconfig),
+            "PATH": f"{self.folder / 'bin'}{os.pathsep}{kept['PATH']}",
+        }
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.folder / "kubeconfig"
+
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         """A command, whose words go to a file: a pipe that nobody reads would stop it."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TF_"))}
         where = f"-plugin-dir={mirror} " if (mirror := plugin_folder()) else ""
         if arguments[0] != "plan" or self.buckets():  # the very first plan has no state in a bucket
             where += "-backend-config=use_path_style=true "
         settings = {
             "PYTHONPATH": str(ROOT),
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            "AWS_EC2_METADATA_DISABLED": "true",
             "TF_CLI_CONFIG_FILE": os.devnull,
             "TF_VAR_aws_endpoint": self.endpoint,
             "TF_CLI_ARGS_init": f"{where}-lockfile=readonly",
@@ -91,7 +105,7 @@ class Life:
             return subprocess.Popen(
                 [sys.executable, "-m", "flows.cli.app", "infra", *arguments],
                 cwd=self.folder,
-                env={**kept, **settings},
+                env=self.environment | settings,
                 stdout=written,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -221,6 +235,35 @@ def test_status_tells_what_is_up(life: Life):
     assert "cluster   reelforge-dev" in said
     assert all(f"reelforge-dev-{use}-{ACCOUNT}  ({use}, ours)" in said for use in BUCKETS)
     assert "0 machines run" in said  # no GPU machine waits for work
+
+
+def test_kubectl_is_given_a_way_in(life: Life):
+    """By the AWS command line, whose pins do not fit ours: uv keeps it apart."""
+    program = life.folder / "bin" / "aws"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m uv tool run --from awscli==1.46.3 aws "$@"\n')
+    program.chmod(0o755)
+    life.run("kubeconfig")
+    written = yaml.safe_load(life.kubeconfig.read_text())
+    made = life.client("eks").describe_cluster(name="reelforge-dev")["cluster"]
+    (access,) = written["clusters"]
+    assert access["cluster"] == {
+        "server": made["endpoint"],
+        "certificate-authority-data": made["certificateAuthority"]["data"],
+    }
+    assert written["current-context"] == written["contexts"][0]["name"]
+    signing = written["users"][0]["user"]["exec"]  # kubectl runs this for a token
+    said = subprocess.run(
+        [signing["command"], *signing["args"]],
+        env=life.environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    token = json.loads(said.stdout)["status"]["token"].removeprefix("k8s-aws-v1.")
+    signed = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
+    assert "Action=GetCallerIdentity" in signed
+    assert "X-Amz-SignedHeaders=host%3Bx-k8s-aws-id" in signed  # for this cluster and no other
 
 
 def test_the_profile_file_points_at_what_was_made(life: Life):
