@@ -34,6 +34,7 @@ from components.training.checkpoint_files import (
     write_state,
     write_tensors,
 )
+from components.training.checkpoint_names import folders_in, name_of
 from components.training.ema import Ema
 from components.training.engine import Engine
 from components.training.fingerprint import Fingerprint, fingerprint_of
@@ -136,14 +137,14 @@ class Checkpoints:
             return
         started = time.perf_counter()
         self.writer.wait()
-        partial = self.folder / f".{_name(progress.step)}.partial"
+        partial = self.folder / f".{name_of(progress.step)}.partial"
         if engine.is_main:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         state = self._state(engine, progress)
         part = self._part(engine, ema)
         processes.barrier()
-        what = f"writing checkpoint {self.folder / _name(progress.step)}"
+        what = f"writing checkpoint {self.folder / name_of(progress.step)}"
         self.writer.start(lambda: self._write(partial, part, state), what, WAY_OUT.format(folder=self.folder))
         self._saved = progress.step
         self.stall_seconds += time.perf_counter() - started
@@ -184,7 +185,7 @@ class Checkpoints:
 
     def load_averages(self, step: int, engine: Engine, ema: Ema) -> None:
         """Put the averages of a finished checkpoint of this run in place of the present ones."""
-        stored = StoredTensors(self.folder / _name(step))
+        stored = StoredTensors(self.folder / name_of(step))
         engine.load_buffers(stored.buffers())
         ema.load(engine.shards, stored)
 
@@ -262,7 +263,7 @@ class Checkpoints:
     def _keep(self) -> None:
         """Remove all but the newest checkpoints and the best."""
         states = {}
-        for folder in sorted(self.folder.glob("step-*")):
+        for folder in folders_in(self.folder):
             try:
                 states[folder] = read_state(folder)
             except Damaged as error:
@@ -305,10 +306,6 @@ def _problem(folder: Path) -> str | None:
     except Damaged as error:
         problem = str(error)
     return next((said for said in processes.from_all(problem) if said), None)
-
-
-def _name(step: int) -> str:
-    return f"step-{step:06d}"
 
 
 def _window_of(windows: Sequence[Mapping[str, Any]], rank: int, world_size: int) -> Mapping[str, Any]:

@@ -10,9 +10,12 @@ from safetensors import safe_open
 from components.artifacts import StagePaths, read_json
 from components.errors import UserError
 from components.training.background import Background
-from components.training.checkpoint import remove_checkpoints
+from components.training.checkpoint import Checkpoints, Progress, remove_checkpoints
 from components.training.checkpoint_files import StoredTensors, read_state
-from components.training.fingerprint import fingerprint_of
+from components.training.checkpoint_names import newest_step
+from components.training.ema import Ema
+from components.training.engine import Engine
+from components.training.fingerprint import Fingerprint, fingerprint_of
 from tests.tiny_training import Regression, loop_config, loop_paths, run_tiny
 
 
@@ -57,6 +60,24 @@ def test_the_newest_checkpoints_and_the_best_are_kept(tmp_path):
     assert scores[0] == min(scores) == best["score"]
     remove_checkpoints(loop_paths(tmp_path))
     assert not loop_paths(tmp_path).checkpoints.exists()
+
+
+def test_the_newest_of_a_million_steps_is_kept_and_taken_up(tmp_path):
+    engine = Engine(Regression().module, loop_config())
+    checkpoints = Checkpoints(tmp_path, Fingerprint("f"), keep_last_n=2)
+    for step in (999_990, 999_995, 1_000_000):
+        checkpoints.save(engine, Ema(engine.weights(), (0.9,)), Progress(step, {}))
+    checkpoints.wait()
+    engine.close()
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-1000000", "step-999995"]
+    copy = tmp_path / "step-999990-copy"  # of somebody's own
+    shutil.copytree(tmp_path / "step-999995", copy)
+    again = Checkpoints(tmp_path, Fingerprint("f"))
+    assert again.choose("latest") == again.back_to(1_000_001) == tmp_path / "step-1000000"
+    assert newest_step(tmp_path) == 1_000_000
+    assert again.choose("999995") == tmp_path / "step-999995"
+    assert (tmp_path / "set-aside/step-1000000").is_dir()
+    assert copy.is_dir()
 
 
 def test_a_checkpoint_says_where_the_run_stood_and_what_it_was_made_from(tmp_path):
