@@ -237,12 +237,12 @@ class Checkpoints:
             if part.rank:
                 return
             write_state(partial, {**state, "files": self._files(partial, part.world_size)})
-            for note in partial.glob("rank-*.json"):
-                note.unlink()
             sync(partial)
             shutil.rmtree(final, ignore_errors=True)
             partial.replace(final)
         sync(self.folder)
+        for note in final.glob("rank-*.json"):  # until here another try would need those of the others
+            note.unlink()
         self._keep()
 
     def _files(self, partial: Path, world_size: int) -> dict[str, Any]:

@@ -2,16 +2,17 @@
 
 import resource
 import shutil
+from hashlib import sha256
 
 import pytest
 import torch
 from safetensors import safe_open
 
-from components.artifacts import StagePaths, read_json
+from components.artifacts import StagePaths, read_json, write_json
 from components.errors import UserError
 from components.training.background import Background
-from components.training.checkpoint import Checkpoints, Progress, remove_checkpoints
-from components.training.checkpoint_files import StoredTensors, read_state
+from components.training.checkpoint import Checkpoints, Progress, _Part, remove_checkpoints
+from components.training.checkpoint_files import StoredTensors, rank_file, read_state
 from components.training.checkpoint_names import newest_step
 from components.training.ema import Ema
 from components.training.engine import Engine
@@ -223,6 +224,34 @@ def test_on_a_full_disk_the_last_checkpoint_stays_whole_and_the_error_says_what_
     assert [name for name in folders(tmp_path) if not name.startswith(".")] == ["step-000005"]
     program = Regression()
     assert run_tiny(tmp_path, loop_config(), program).resumed_at == 5
+
+
+def test_a_store_that_fails_when_all_parts_are_there_needs_no_part_again(tmp_path, monkeypatch):
+    part, partial = (
+        _Part(0, 2, {"weight/a": torch.zeros(3)}, {"weight/a": 0}),
+        tmp_path / ".step-000005.partial",
+    )
+    write_json(partial / "rank-00001.json", {"bytes": 0, "sha256": sha256(b"").hexdigest()})
+    (partial / "rank-00001.safetensors").touch()  # of a process that has done its part and goes on
+    tries = iter([OSError("stale file handle"), None])
+
+    def sync_at_the_second_try(path):
+        if path == partial and (error := next(tries)):
+            raise error
+
+    monkeypatch.setattr("components.training.checkpoint.sync", sync_at_the_second_try)
+    monkeypatch.setattr("components.training.checkpoint.OTHERS_SECONDS", 1.0)
+    checkpoints = Checkpoints(tmp_path, Fingerprint("f"), pauses=(0.01,))
+    checkpoints.writer.start(
+        lambda: checkpoints._write(partial, part, {"step": 5, "score": None}), "writing", ""
+    )
+    checkpoints.writer.wait()
+    assert sorted(path.name for path in (tmp_path / "step-000005").iterdir()) == [
+        "rank-00000.safetensors",
+        "rank-00001.safetensors",
+        "state.json",
+    ]
+    assert set(read_state(tmp_path / "step-000005")["files"]) == {rank_file(0), rank_file(1)}
 
 
 def test_a_store_that_comes_back_is_waited_for(caplog):
