@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from components.errors import Interruption
-from components.training.curves import COLUMNS
+from components.training.curves import COLUMNS, Lines, Row
 from components.training.loop import seed_of
 from tests.tiny_training import Regression, loop_config, loop_paths, run_tiny
 
@@ -88,6 +88,17 @@ def test_the_rows_are_on_disk_before_the_run_has_finished(tmp_path):
 
     run_tiny(tmp_path, loop_config(), Regression(look))
     assert len(seen) == 2
+
+
+def test_rows_are_dropped_without_a_moment_in_which_the_others_are_not_on_disk(tmp_path):
+    path, before = tmp_path / "curve.jsonl", tmp_path / "what a reader has open"
+    lines = Lines(path, Row, resume_at=0)
+    for step in (4, 8, 12):
+        lines.append(Row(step, loss=1.0, grad_norm=1.0, lr=1.0))
+    os.link(path, before)
+    Lines(path, Row, resume_at=8)  # as a run that goes on does
+    assert len(path.read_text().splitlines()) == 2
+    assert len(before.read_text().splitlines()) == 3  # written anew beside it, never emptied
 
 
 def test_the_module_ends_with_the_average_of_the_weights(tmp_path):
