@@ -34,7 +34,7 @@ from components.training.checkpoint_files import (
     write_state,
     write_tensors,
 )
-from components.training.checkpoint_names import folders_in, name_of
+from components.training.checkpoint_names import folders_in, name_of, step_of
 from components.training.ema import Ema
 from components.training.engine import Engine
 from components.training.fingerprint import Fingerprint, fingerprint_of
@@ -182,6 +182,10 @@ class Checkpoints:
         return Progress(
             state["step"], window, state["rows"], state["epoch"], state["score"], state["sentinel"]
         )
+
+    def steps(self) -> set[int]:
+        """Those that have a checkpoint. The best look may not: one that undid it may itself be undone by going back."""
+        return {step_of(folder) for folder in folders_in(self.folder)}
 
     def load_averages(self, step: int, engine: Engine, ema: Ema) -> None:
         """Put the averages of a finished checkpoint of this run in place of the present ones."""

@@ -326,7 +326,8 @@ class _Run:
 
     def _take_best(self) -> int:
         """The step whose averages are exported. They are those of the last one, but where `use` says otherwise."""
-        best = best_of(self.looks.rows) if self.looks is not None and self.config.use == "best" else None
+        looks = self.looks.rows if self.looks is not None and self.config.use == "best" else []
+        best = best_of([look for look in looks if look.step in self.checkpoints.steps()])
         step = processes.from_main(best.step if best else self.step)
         if step != self.step:
             log.info("%s: the averages of step %d are used, the best look's", self.title, step)

@@ -17,6 +17,8 @@ from components.training.checkpoint_names import newest_step
 from components.training.ema import Ema
 from components.training.engine import Engine
 from components.training.fingerprint import Fingerprint, fingerprint_of
+from components.training.loop import train
+from components.training.program import Found
 from tests.tiny_training import Regression, loop_config, loop_paths, run_tiny
 
 
@@ -169,6 +171,30 @@ def test_a_run_goes_on_from_a_folder_elsewhere(tmp_path, straight):
     source = str(loop_paths(tmp_path / "there").checkpoints / "step-000005")
     assert run_tiny(tmp_path / "here", loop_config(), program, resume=source).resumed_at == 5
     assert_same(program, straight)
+
+
+class Scores:
+    """A look every 5 steps that finds these scores."""
+
+    every, scores = 5, True
+
+    def __init__(self, *scores):
+        self.found = scores
+
+    def look(self, _module, step):
+        score = self.found[step // 5 - 1]
+        return Found({"val/loss": score}, score)
+
+
+def test_after_going_back_the_best_is_chosen_among_the_looks_whose_averages_are_there(tmp_path):
+    config, paths = loop_config(steps=20, use="best"), loop_paths(tmp_path)
+    work = {"fingerprint": Fingerprint("f"), "title": "tiny"}
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(stop_at(16), config, paths, checks=[Scores(0.5, 0.9, 0.1)], **work)
+    assert folders(tmp_path) == ["step-000010", "step-000015"]  # that of step 5 was no longer the best
+    again = Scores(0.5, 0.9, 0.7, 0.8)
+    result = train(Regression(), config, paths, resume="10", checks=[again], **work)
+    assert result.used == 15
 
 
 def test_a_step_that_is_not_there_is_refused_with_those_that_are(tmp_path):
