@@ -10,6 +10,7 @@ from components.adaptation.config import StepConfig
 from components.artifacts import read_json, sha256_of
 from components.denoiser import pixart, train
 from components.denoiser.config import FlowStageConfig, PixArtConfig
+from components.denoiser.epsilon import EpsilonProgram
 from components.denoiser.facts import TrainingFacts
 from components.errors import ContractError
 from components.training.config import OptimizerConfig
@@ -167,6 +168,25 @@ def test_the_null_caption_of_an_image_model_is_the_encoders_empty_prompt(chain):
     workspace, folders = chain
     null = load_file(folders["pixart"] / "null_caption.safetensors")["null_caption"]
     assert torch.equal(null, TextEncoder.from_pretrained(workspace.text).encode([""])[0][0])
+
+
+def test_an_image_model_whose_training_was_cut_ends_as_the_one_that_was_not(chain, monkeypatch):
+    workspace, _ = chain
+    longer = {"steps": 4, "checkpoint_steps": 2}
+    straight, _ = workspace.run_pixart("straight", **longer)
+    learn = EpsilonProgram.step
+
+    def cut(self, module, position, generator):
+        if position == 3:
+            raise RuntimeError("power cut")
+        return learn(self, module, position, generator)
+
+    monkeypatch.setattr(EpsilonProgram, "step", cut)
+    with pytest.raises(RuntimeError, match="power cut"):
+        workspace.run_pixart("cut", **longer)
+    monkeypatch.undo()
+    resumed, _ = workspace.run_pixart("cut", **longer)
+    assert sha256_of(resumed) == sha256_of(straight)
 
 
 def test_the_same_inputs_give_the_same_bytes(chain):
