@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,33 @@ def test_where_breaks_persist_the_state_goes_back_to_well_before_the_first(tmp_p
     assert_equal(broken, clean)
     curves = [loop_paths(tmp_path / run).output("curve").read_bytes() for run in ("broken", "clean")]
     assert curves[0] == curves[1]
+
+
+class LateLayer(nn.Module):
+    """One of its layers is used for the first time after some passes, as by the first video after images."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__()
+        self.early, self.late = nn.Linear(6, 3), nn.Linear(6, 3)
+        self.first = first
+        self.passes = 0
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.passes += 1
+        out = self.early(inputs)
+        return out + self.late(inputs) if self.passes > self.first else out
+
+
+def test_moments_that_a_checkpoint_does_not_have_are_gone_after_going_back(tmp_path):
+    """Both runs use the late layer for the first time in step 6, whose checkpoint is that of step 5."""
+    broken, clean = poisoned(*AGAIN), Without(5, *AGAIN)
+    torch.manual_seed(7)
+    broken.module = LateLayer(5)
+    clean.module = deepcopy(broken.module)
+    result = run_tiny(tmp_path / "broken", loop_config(), broken)
+    run_tiny(tmp_path / "clean", loop_config(), clean)
+    assert (result.incidents[-1].back_to, result.incidents[-1].left_out) == (5, (5, 6, 7, 8))
+    assert_equal(broken, clean)
 
 
 def test_a_run_goes_back_as_far_as_its_checkpoints_reach(tmp_path):
