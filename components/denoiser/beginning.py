@@ -62,6 +62,10 @@ def configuration(
     model = config.model
     if model is None:
         raise UserError("the first stage of a system builds its transformer: give `model` with a preset")
+    if config.changes:
+        raise UserError(
+            "a stage that builds its `model` changes its keys in `model.changes`; move `changes` there"
+        )
     if model.preset not in PRESETS:
         raise UserError(f"there is no transformer preset `{model.preset}`; presets: {', '.join(PRESETS)}")
     keys = {**PRESETS[model.preset].config, **model.changes}
