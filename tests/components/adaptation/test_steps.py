@@ -170,6 +170,14 @@ def test_the_null_caption_of_an_image_model_is_the_encoders_empty_prompt(chain):
     assert torch.equal(null, TextEncoder.from_pretrained(workspace.text).encode([""])[0][0])
 
 
+def test_an_image_model_reports_what_its_looks_have_found(tmp_path):
+    workspace = Workspace(tmp_path)
+    workspace.images = make_latents(tmp_path, "images", [(1, 16, 16)], held_out=2)
+    _, report = workspace.run_pixart(validation={"steps": 1, "samples": 2, "times": 1})
+    assert [look["step"] for look in report.looks] == [1, 2]
+    assert all(look["val/loss"] > 0 for look in report.looks)
+
+
 def test_an_image_model_whose_training_was_cut_ends_as_the_one_that_was_not(chain, monkeypatch):
     workspace, _ = chain
     longer = {"steps": 4, "checkpoint_steps": 2}
