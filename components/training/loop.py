@@ -9,9 +9,8 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 
@@ -102,16 +101,17 @@ def train(
     """
     asked = [check for check in checks if check.every]
     _check_use(config, asked, title)
-    run = _Run(program, config, paths, title, (fingerprint, resume or runtime.resume()))
-    run.checks = asked
-    try:
-        with stop_requests() as request:
-            run.to_the_end(request)
-        return run.finish()
-    finally:
-        run.checkpoints.close()
-        run.engine.close()
-        run.watchdog.close()
+    stacks = dump_path(paths.checkpoints, attempt=runtime.attempt() or 0, rank=processes.rank())
+    with closing(Watchdog(stacks, runtime_of(paths.root).hang_minutes * 60)) as watchdog:
+        run = _Run(program, config, paths, title, (fingerprint, resume or runtime.resume()), watchdog)
+        run.checks = asked
+        try:
+            with stop_requests() as request:
+                run.to_the_end(request)
+            return run.finish()
+        finally:
+            run.checkpoints.close()
+            run.engine.close()
 
 
 def seed_of(seed: int, position: int) -> int:
@@ -129,10 +129,10 @@ class _Run:
         paths: StagePaths,
         title: str,
         resume: tuple[Fingerprint, str],
+        watchdog: Watchdog,
     ) -> None:
-        patience = runtime_of(paths.root).hang_minutes * 60
-        processes.join(patience_seconds=patience + NOTICE_SECONDS)
-        self.watchdog = Watchdog(_dump_path(paths.checkpoints), patience)
+        processes.join(patience_seconds=watchdog.seconds + NOTICE_SECONDS)
+        self.watchdog = watchdog
         self.checkpoints = Checkpoints(paths.checkpoints, resume[0], keep_last_n=config.keep_last_n)
         newest = self.checkpoints.choose(resume[1])
         config = settled(config, newest, readers=readers(config)[0])
@@ -141,6 +141,7 @@ class _Run:
         if newest is None and config.start_weights is not None:
             put_start_weights(program.module, paths.root / config.start_weights)
         self.meter = WorkMeter(program.module)
+        watchdog.follow(program.module)
         self.peak = peak_flops(bf16=runtime.resolve_precision(config.precision) == "bf16")
         self.engine = Engine(program.module, config)  # under ZeRO 3 parameters are shards from here on
         if isinstance(program, CountsSteps):
@@ -369,10 +370,6 @@ def _seed_dropout(seed: int) -> None:
 
 def _sentence(found: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in found.items())
-
-
-def _dump_path(folder: Path) -> Path:
-    return dump_path(folder, attempt=runtime.attempt() or 0, rank=processes.rank())
 
 
 def _numbers(results: Sequence[StepResult]) -> list[dict[str, float]]:
