@@ -170,6 +170,20 @@ def test_the_null_caption_of_an_image_model_is_the_encoders_empty_prompt(chain):
     assert torch.equal(null, TextEncoder.from_pretrained(workspace.text).encode([""])[0][0])
 
 
+@pytest.mark.parametrize(
+    ("change", "more", "message"),
+    [
+        ("masks", {"times": None}, "flow objective needs `times`"),
+        ("qk_norm", {"masks": {"random": 0.5}}, "epsilon objective has no `times` and no `masks`"),
+        ("qk_norm", {"times": TIMES}, "epsilon objective has no `times` and no `masks`"),
+    ],
+)
+def test_what_an_objective_lacks_or_would_not_read_is_refused_as_parameters(change, more, message):
+    """When they are loaded, and not when the steps before this one have been trained."""
+    with pytest.raises(ValueError, match=message):
+        step_config(change, **more)
+
+
 def test_an_image_model_reports_what_its_looks_have_found(tmp_path):
     workspace = Workspace(tmp_path)
     workspace.images = make_latents(tmp_path, "images", [(1, 16, 16)], held_out=2)
