@@ -90,7 +90,6 @@ class StagePlan:
     checkpoint_bytes: int
     checkpoints: int  # that are kept
     refusal: str = ""  # why it will not start on these GPUs
-    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(

@@ -189,6 +189,16 @@ def test_an_outcome_names_what_was_predicted_and_what_was_recorded(tmp_path: Pat
     assert told["bytes of a checkpoint"] == pytest.approx(1.0, rel=1e-5)
 
 
+def test_encoders_that_run_in_the_steps_are_named_as_what_is_not_in_the_figures() -> None:
+    stored = causal_at_720p("64xH100")
+    raw = yaml.safe_load((ROOT / "recipes/causal_5b.yaml").read_text())
+    raw["causal"]["stage2"]["batches"] |= {"source": "videos"}
+    encoded = plan(Params.model_validate(raw), question("64xH100", stage="causal@stage2"), ROOT / "nowhere")
+    assert any("not on the GPU" in line for line in stored.assumptions)
+    assert not any("not on the GPU" in line for line in encoded.assumptions)
+    assert any(line.startswith("causal@stage2: clips are encoded") for line in encoded.assumptions)
+
+
 def causal_at_720p(gpus: str, **changes: object) -> Plan:
     """Of the last stage of the causal model, on its largest clips alone."""
     raw = yaml.safe_load((ROOT / "recipes/causal_5b.yaml").read_text())
