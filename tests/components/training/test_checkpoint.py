@@ -2,6 +2,7 @@
 
 import resource
 import shutil
+import time
 from hashlib import sha256
 
 import pytest
@@ -240,6 +241,9 @@ def test_on_a_full_disk_the_last_checkpoint_stays_whole_and_the_error_says_what_
 
     def fill(position):
         if position == 7:
+            deadline = time.monotonic() + 30
+            while folders(tmp_path) != ["step-000005"] and time.monotonic() < deadline:
+                time.sleep(0.01)  # it is written beside the steps
             resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
 
     try:
