@@ -50,7 +50,6 @@ class TrainResult:
     resumed_at: int  # 0: ran from the start
     first: Row
     last: Row
-    steps_per_second: float  # of this process; not the same twice
     parameters: int  # trained ones
     stall_seconds: float = 0.0  # that training has waited for checkpoints
     incidents: tuple[Incident, ...] = ()  # broken steps, whose samples curation is to hear of
@@ -317,7 +316,7 @@ class _Run:
             write_csv(self.curve.rows, self.paths.output("curve"))
             first, last = self.curve.rows[0], self.curve.rows[-1]
         return TrainResult(
-            *(self.step, self.resumed_at, first, last, self.clock.rate(), self.parameters),
+            *(self.step, self.resumed_at, first, last, self.parameters),
             stall_seconds=self.checkpoints.stall_seconds,
             incidents=tuple(self.guard.incidents),
             looks=tuple(self.looks.rows) if self.looks else (),
