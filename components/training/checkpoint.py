@@ -35,6 +35,7 @@ from components.training.checkpoint_files import (
     write_tensors,
 )
 from components.training.checkpoint_names import folders_in, name_of, step_of
+from components.training.curves import CURVE, LOOKS
 from components.training.ema import Ema
 from components.training.engine import Engine
 from components.training.fingerprint import Fingerprint, fingerprint_of
@@ -46,6 +47,7 @@ from components.training.shards import WEIGHT
 log = logging.getLogger(__name__)
 __all__ = ["Checkpoints", "Progress", "fingerprint_of", "remove_checkpoints"]
 BEST = "best.json"
+FOUND = (CURVE, LOOKS)  # by the run so far: they go with a checkpoint that is carried elsewhere
 OTHERS_SECONDS = 3600.0  # rank 0 waits this long for the files of the others
 GRACE_SECONDS = 20.0  # and this long when the run is over
 LOOK_SECONDS = 0.05
@@ -177,7 +179,10 @@ class Checkpoints:
         engine.load_buffers(stored.buffers())
         ema.load(engine.shards, stored)
         state = stored.state
-        self._saved = state["step"] if folder.parent == self.folder else None
+        own = folder.parent == self.folder
+        if engine.is_main and not own:
+            _copy_found(folder, self.folder)
+        self._saved = state["step"] if own else None
         window = _window_of(state["window"], engine.launch.rank, engine.launch.world_size)
         return Progress(
             state["step"], window, state["rows"], state["epoch"], state["score"], state["sentinel"]
@@ -240,6 +245,7 @@ class Checkpoints:
             write_json(partial / f"rank-{part.rank:05d}.json", asdict(written))
             if part.rank:
                 return
+            _copy_found(self.folder, partial)
             write_state(partial, {**state, "files": self._files(partial, part.world_size)})
             sync(partial)
             shutil.rmtree(final, ignore_errors=True)
@@ -289,6 +295,13 @@ class _Part:
     world_size: int
     tensors: Mapping[str, Tensor]
     starts: Mapping[str, int]
+
+
+def _copy_found(source: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for name in FOUND:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
 
 
 def _write_part(folder: Path, part: _Part) -> Written:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+CURVE, LOOKS = "curve.jsonl", "looks.jsonl"  # beside the checkpoints
 COLUMNS = ("step", "loss", "grad_norm", "lr")
 
 

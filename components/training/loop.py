@@ -22,7 +22,7 @@ from components.progress import progress
 from components.training import processes
 from components.training.checkpoint import Checkpoints, Progress
 from components.training.config import LoopConfig
-from components.training.curves import Lines, Look, Row, Window, best_of, reported, write_csv
+from components.training.curves import CURVE, LOOKS, Lines, Look, Row, Window, best_of, reported, write_csv
 from components.training.ema import Ema
 from components.training.engine import Engine, readers
 from components.training.fingerprint import Fingerprint
@@ -153,8 +153,8 @@ class _Run:
         self.curve: Lines[Row] | None = None
         self.looks: Lines[Look] | None = None
         if self.engine.is_main:
-            self.curve = Lines(paths.checkpoints / "curve.jsonl", Row, resume_at=at.step)
-            self.looks = Lines(paths.checkpoints / "looks.jsonl", Look, resume_at=at.step)
+            self.curve = Lines(paths.checkpoints / CURVE, Row, resume_at=at.step)
+            self.looks = Lines(paths.checkpoints / LOOKS, Look, resume_at=at.step)
         self.checks: list[Check] = []
         self.score: float | None = None  # of the weights at this step, where a check has looked at them
         self.clock = Clock()

@@ -174,6 +174,17 @@ def test_a_run_goes_on_from_a_folder_elsewhere(tmp_path, straight):
     assert_same(program, straight)
 
 
+@pytest.mark.parametrize("step", [10, 12])
+def test_a_run_from_a_folder_elsewhere_has_the_whole_curve(tmp_path, step):
+    """As after a backup was brought to another machine; at step 12 there is nothing left to train."""
+    there, here = tmp_path / "there", tmp_path / "here"
+    first = run_tiny(there, loop_config(), Regression()).first
+    source = str(loop_paths(there).checkpoints / f"step-{step:06d}")
+    assert run_tiny(here, loop_config(), Regression(), resume=source).first == first
+    curves = [loop_paths(root).output("curve").read_bytes() for root in (there, here)]
+    assert curves[0] == curves[1]
+
+
 class Scores:
     """A look every 5 steps that finds these scores."""
 
