@@ -140,14 +140,17 @@ class Checkpoints:
         started = time.perf_counter()
         self.writer.wait()
         partial = self.folder / f".{name_of(progress.step)}.partial"
+        said = (
+            f"writing checkpoint {self.folder / name_of(progress.step)}",
+            WAY_OUT.format(folder=self.folder),
+        )
         if engine.is_main:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
+            self.writer.start(lambda: _make_anew(partial), *said)  # there, since it tries again
+            self.writer.wait()
         state = self._state(engine, progress)
         part = self._part(engine, ema)
         processes.barrier()
-        what = f"writing checkpoint {self.folder / name_of(progress.step)}"
-        self.writer.start(lambda: self._write(partial, part, state), what, WAY_OUT.format(folder=self.folder))
+        self.writer.start(lambda: self._write(partial, part, state), *said)
         self._saved = progress.step
         self.stall_seconds += time.perf_counter() - started
 
@@ -295,6 +298,11 @@ class _Part:
     world_size: int
     tensors: Mapping[str, Tensor]
     starts: Mapping[str, int]
+
+
+def _make_anew(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
 
 
 def _copy_found(source: Path, target: Path) -> None:

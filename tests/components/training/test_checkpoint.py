@@ -4,6 +4,7 @@ import resource
 import shutil
 import time
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 import torch
@@ -265,6 +266,22 @@ def test_on_a_full_disk_the_last_checkpoint_stays_whole_and_the_error_says_what_
     assert [name for name in folders(tmp_path) if not name.startswith(".")] == ["step-000005"]
     program = Regression()
     assert run_tiny(tmp_path, loop_config(), program).resumed_at == 5
+
+
+def test_a_store_that_makes_no_folder_for_a_while_is_waited_for(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("components.training.checkpoint.PAUSES", (0.01, 0.01))
+    full, make = [True, True], Path.mkdir
+
+    def full_at_first(self, *arguments, **named):
+        if self.name == ".step-000005.partial" and full:
+            full.pop()
+            raise OSError("No space left on device")
+        make(self, *arguments, **named)
+
+    monkeypatch.setattr(Path, "mkdir", full_at_first)
+    run_tiny(tmp_path, loop_config(steps=7), Regression())
+    assert caplog.text.count("No space left on device") == 2
+    assert folders(tmp_path) == ["step-000005", "step-000007"]
 
 
 def test_a_store_that_fails_when_all_parts_are_there_needs_no_part_again(tmp_path, monkeypatch):
