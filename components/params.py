@@ -93,7 +93,7 @@ class RuntimeConfig(Section):
     registered_file_mb: NonNegativeFloat = 64  # larger files of a model are registered by address and sha256
     stage_hours: PositiveFloat = 24  # time limit of a stage in the flows
     min_free_gb: PositiveFloat = 3  # disk a run needs before it starts
-    hang_minutes: PositiveFloat = 10  # a training process in which no step ends for so long is ended
+    hang_minutes: PositiveFloat = 10  # a training process in which no batch begins for so long is ended
     launch: LaunchConfig = LaunchConfig()  # of the training stages
 
     def limits(self, pool: Pool) -> Limits:

@@ -191,7 +191,7 @@ class TextEncoder:
         """Channels of an embedding."""
         return int(self.model.config.d_model)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # what it returns may become a buffer of a model, which inference tensors cannot
     def encode(self, prompts: Sequence[str], *, batch: int = 32) -> tuple[Tensor, Tensor]:
         """Embeddings (B, L, D) float32 and mask (B, L) bool, L being `max_tokens`; zeros where the mask is False."""
         if isinstance(prompts, str):

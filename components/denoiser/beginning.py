@@ -10,7 +10,7 @@ from components.data.loader import LatentBatches
 from components.denoiser.facts import TrainingFacts
 from components.denoiser.latent_inputs import channels_of
 from components.denoiser.system_config import VideoStageConfig
-from components.denoiser.training import NOTHING_BESIDE, Start, require_channels
+from components.denoiser.training import NOTHING_BESIDE, Start, require_channels, require_division
 from components.errors import ContractError, UserError
 from models.coverage import CoverageReport
 from models.diffusion import InputChannels
@@ -47,6 +47,7 @@ def begin(
     except ValueError as error:  # of the model: a key or a size that it cannot have
         raise UserError(f"{name}: {error}") from None
     require_channels(start.model, channels_of(batches), paths.input("latents"), beside)
+    require_division(start.model, batches, config.sequence_parallel)
     start.model.set_attention_dropout(config.attention_dropout)
     return start
 
@@ -61,6 +62,10 @@ def configuration(
     model = config.model
     if model is None:
         raise UserError("the first stage of a system builds its transformer: give `model` with a preset")
+    if config.changes:
+        raise UserError(
+            "a stage that builds its `model` changes its keys in `model.changes`; move `changes` there"
+        )
     if model.preset not in PRESETS:
         raise UserError(f"there is no transformer preset `{model.preset}`; presets: {', '.join(PRESETS)}")
     keys = {**PRESETS[model.preset].config, **model.changes}

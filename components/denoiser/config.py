@@ -9,6 +9,8 @@ from components.data.config import BatchesConfig
 from components.ladder.config import LadderConfig
 from components.training.config import LoopConfig
 
+ROUNDING = 1e-9  # of a sum of shares
+
 
 class DenoiserConfig(LoopConfig):
     """A stage that trains a transformer on latents."""
@@ -72,6 +74,14 @@ class MaskConfig(Section):
     image_head: NonNegativeFloat = 0.0
     image_tail: NonNegativeFloat = 0.0
     image_head_tail: NonNegativeFloat = 0.0
+
+    @model_validator(mode="after")
+    def _shares_are_of_all_samples(self) -> Self:
+        if (total := sum(self.model_dump().values())) > 1 + ROUNDING:
+            raise ValueError(
+                f"the shares of the strategies sum to {total:g}; at most 1 of the samples can be masked"
+            )
+        return self
 
 
 class LatentStageConfig(DenoiserConfig):

@@ -25,7 +25,7 @@ from components.runtime import is_main_process
 from components.training import processes
 from components.training.averages import each_average
 from components.training.checkpoint import fingerprint_of, remove_checkpoints
-from components.training.curves import write_csv
+from components.training.curves import reported, write_csv
 from components.training.loop import train
 from models.diffusion.pixart import PixArtDenoiser
 from models.files import link_file, link_tree
@@ -61,7 +61,9 @@ def run(config: PixArtConfig, paths: StagePaths) -> Report:
                 denoiser.transformer.save_pretrained(folder / name)
         remove_checkpoints(paths)
     counts = {"samples": batches.samples}
-    return Report("pixart", metrics=result.metrics(), counts=counts, quarantine=result.quarantine())
+    return Report(
+        *("pixart", result.metrics(), counts), quarantine=result.quarantine(), looks=reported(result.looks)
+    )
 
 
 def geometry(config: PixArtConfig, batches: LatentBatches) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Parameters of the systems that train a video transformer from nothing: what each stage of theirs can be told."""
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from components.autoencoder.config import CausalStageConfig, ImageStageConfig
 from components.config import Section
@@ -85,6 +85,27 @@ class WaltConfig(Section):
     super_resolution_1: WaltStageConfig
     super_resolution_2: WaltStageConfig
     cascade: CascadeConfig
+
+    @model_validator(mode="after")
+    def _each_model_goes_on_where_the_one_before_ends(self) -> Self:
+        """As stage `walt_cascade` will ask for, which runs when all of them are trained."""
+        before, names = self.wide, ("super_resolution_1", "super_resolution_2")
+        for name, noise_time in zip(names, self.cascade.noise_times, strict=True):
+            stage: WaltStageConfig = getattr(self, name)
+            if stage.upsampling is None:
+                raise ValueError(f"{name} enlarges nothing: give it `upsampling`")
+            low, known = stage.upsampling.low_resolution, before.batches.buckets
+            if low not in known:
+                raise ValueError(
+                    f"{name} starts from {low}, which the model before it does not make; it makes {', '.join(known)}"
+                )
+            if noise_time > stage.upsampling.max_noise_time:
+                raise ValueError(
+                    f"cascade.noise_times asks for {noise_time}, and {name} learns noise up to"
+                    f" {stage.upsampling.max_noise_time} (upsampling.max_noise_time)"
+                )
+            before = stage
+        return self
 
 
 class TeacherForcedStageConfig(VideoStageConfig):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from components.artifacts import StagePaths, fresh_folder, write_json
-from components.data.loader import LatentBatches
+from components.data.loader import LatentBatches, requested
 from components.denoiser.config import LatentStageConfig, TimesConfig
 from components.denoiser.facts import TrainingFacts
 from components.denoiser.fixed_losses import FixedLosses, from_noise
@@ -16,7 +16,7 @@ from components.denoiser.latent_inputs import channels_of, facts_of
 from components.denoiser.programs import Feed, FlowProgram
 from components.denoiser.system_config import VideoStageConfig
 from components.denoiser.v_prediction import Upsampling
-from components.errors import ContractError
+from components.errors import ContractError, UserError
 from components.report import Report
 from components.runtime import is_main_process
 from components.training import processes
@@ -29,6 +29,8 @@ from components.training.program import Check, Program
 from models.coverage import CoverageReport
 from models.diffusion import FrameMasks, InputChannels, RectifiedFlow, Times
 from models.diffusion.objective import Objective
+from models.shapes import token_grid
+from models.transformers.sequence import axis_to_divide
 from models.transformers.video_transformer import VideoTransformer
 
 log = logging.getLogger(__name__)
@@ -79,9 +81,8 @@ def epsilon_program(
 
 
 def flow_program(model: VideoTransformer, feed: Feed, config: LatentStageConfig) -> tuple[Program, Objective]:
-    """Raises `ContractError` where the stage has no distribution of times."""
-    if config.times is None:
-        raise ContractError("the flow objective needs `times`; add the section to this stage")
+    """Rectified flow, and how a step of it is drawn."""
+    assert config.times is not None  # by the configuration of every stage with this objective
     times, masks = Times(**config.times.model_dump()), FrameMasks(**config.masks.model_dump())
     flow = RectifiedFlow(times)
     return FlowProgram(model, feed, flow, masks), flow
@@ -104,6 +105,7 @@ def train_stage(
     """
     model = start.model
     require_channels(model, channels_of(batches), paths.input("latents"))
+    require_division(model, batches, config.sequence_parallel)
     _freeze(model, config)
     program, objective = OBJECTIVES[start.objective](model, Feed(batches, config.caption_dropout), config)
     facts = facts_of(batches, start.objective, _plain(config.times))
@@ -188,6 +190,16 @@ def require_channels(
             f"latents in {manifest} have {latent_channels} channels, which makes {needed} with those of the objective,"
             f" and the model takes {model.config.in_channels}; encode with the autoencoder it was trained on"
         )
+
+
+def require_division(model: VideoTransformer, batches: LatentBatches, processes: int) -> None:
+    """Raises `UserError` before the first step for a bucket whose clips so many processes cannot share."""
+    for family, _ in requested(batches.store.manifest, batches.config):
+        _, rows, columns = token_grid(family.latent_shape[1:], model.patch)
+        try:
+            axis_to_divide((rows, columns), processes)
+        except ValueError as error:
+            raise UserError(f"bucket {family.name}: {error}") from None
 
 
 def _freeze(model: VideoTransformer, config: LatentStageConfig) -> None:

@@ -1,4 +1,4 @@
-"""How long a step takes when every GPU has a batch of its own: as long as the slowest of them."""
+"""How long a step takes when every GPU, or group of GPUs, has a batch of its own: as long as the slowest of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,19 +18,23 @@ def accumulation_on(config: LoopConfig, gpus: int) -> int:
     """Batches of a step that each GPU takes; rounded up where they cannot share them equally."""
     if config.step_batches is None:
         return config.accumulation
-    return -(-config.step_batches // _readers(config, gpus))
+    return -(-config.step_batches // readers_on(config, gpus))
 
 
 def refusal(config: LoopConfig, gpus: int) -> str:
     """Why training will not start on so many GPUs; empty where it will."""
-    batches, readers = config.step_batches, _readers(config, gpus)
+    group = config.sequence_parallel
+    if gpus % group:
+        return f"its sequence_parallel of {group} does not divide {gpus} GPUs"
+    batches, readers = config.step_batches, readers_on(config, gpus)
     if batches is None or batches % readers == 0:
         return ""
     fewer = max(count for count in range(1, readers) if batches % count == 0)
-    return f"{readers} processes cannot share its step_batches of {batches} equally; {fewer} can"
+    return f"{gpus} processes cannot share its step_batches of {batches} equally; {fewer * group} can"
 
 
-def _readers(config: LoopConfig, gpus: int) -> int:
+def readers_on(config: LoopConfig, gpus: int) -> int:
+    """How many batches so many GPUs have at a time: each has one of its own, or shares one with others."""
     return max(1, gpus // config.sequence_parallel)
 
 

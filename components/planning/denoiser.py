@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from components.denoiser.config import LatentStageConfig
 from components.denoiser.system_config import TeacherForcedStageConfig, WaltStageConfig
-from components.planning.clock import Work, mean_seconds, slowest_seconds
+from components.planning.clock import Work, mean_seconds, readers_on, slowest_seconds
 from components.planning.devices import Cluster
 from components.planning.memory import STAGES, Memory, Setting, memory_of
 from components.planning.mix import Mix, Slot
@@ -14,6 +14,7 @@ from components.planning.steps import How, Sample, build, step_of
 from components.stage import Stage
 from components.training.config import LoopConfig
 from models.shapes import LatentGeometry, token_grid
+from models.transformers.sequence import ROWS, axis_to_divide
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,23 @@ class Trained:
         forced = isinstance(self.config, TeacherForcedStageConfig)
         return Sample(batch, latent, masked=self.masked and bucket.frames > 1, forced=forced, images=images)
 
+    def of_one(self, sample: Sample) -> Sample:
+        """What one GPU holds of a batch, which several share under sequence parallelism. Raises `ValueError`."""
+        size, (channels, frames, rows, columns) = self.config.sequence_parallel, sample.latent
+        if size == 1:
+            return sample
+        patch = self.patch
+        _, high, wide = token_grid((frames, rows, columns), patch)
+        if axis_to_divide((high, wide), size) == ROWS:
+            return replace(sample, latent=(channels, frames, high // size * patch[1], columns))
+        return replace(sample, latent=(channels, frames, rows, wide // size * patch[2]))
+
+    @property
+    def patch(self) -> tuple[int, int, int]:
+        """Latents of a token."""
+        frames, rows, columns = self.keys.get("patch", (1, 2, 2))
+        return frames, rows, columns
+
     @property
     def more(self) -> float:
         """FLOPs of a step over those of one pass: for an estimate of its own the model runs forward once more."""
@@ -51,7 +69,7 @@ class Trained:
         stage = self.setting.zero_stage if zero_stage is None else zero_stage
         again = self.how.recompute if recompute is None else recompute
         setting = replace(self.setting, zero_stage=stage, recompute=again)
-        return memory_of(setting, step_of(self.keys, sample, replace(self.how, recompute=again)))
+        return memory_of(setting, step_of(self.keys, self.of_one(sample), replace(self.how, recompute=again)))
 
 
 def trained(stage: Stage, networks: Networks, cluster: Cluster) -> Trained:
@@ -61,6 +79,8 @@ def trained(stage: Stage, networks: Networks, cluster: Cluster) -> Trained:
     temporal_only = isinstance(config, LatentStageConfig) and config.trainable == "temporal"
     how = How(config.precision != "fp32", config.activation_checkpointing, temporal_only)
     model = build(keys)
+    if config.sequence_parallel > 1:
+        model.check_division(config.sequence_parallel)
     if getattr(config, "freeze_caption", False):
         model.caption.requires_grad_(False)
     chosen = model.temporal_parameters() if temporal_only else list(model.parameters())
@@ -92,7 +112,7 @@ def plan_stage(work: Trained, mix: Mix, cluster: Cluster, source: str) -> StageP
         choices=_choices(work, mix.slots[fullest], cluster),
         data=data_plan(mix, source),
         mean_seconds=mean_seconds(works),
-        slowest_seconds=slowest_seconds(works, cluster.count),
+        slowest_seconds=slowest_seconds(works, readers_on(work.config, cluster.count)),
     )
 
 
@@ -101,7 +121,7 @@ def _bucket(work: Trained, slot: Slot, cluster: Cluster) -> BucketPlan:
     step = step_of(work.keys, sample, work.how)
     memory = work.memory(sample)
     fits = memory.total <= cluster.device.memory
-    frames, rows, columns = token_grid(sample.latent[1:], tuple(work.keys.get("patch", (1, 2, 2))))
+    frames, rows, columns = token_grid(sample.latent[1:], work.patch)
     frames *= 2 if sample.forced else 1
     flops = round(step.flops * work.more)
     return BucketPlan(
@@ -114,7 +134,7 @@ def _bucket(work: Trained, slot: Slot, cluster: Cluster) -> BucketPlan:
         share=slot.share,
         flops=flops,
         recomputed=step.recomputed,
-        seconds=flops / cluster.flops(bf16=work.how.bf16),
+        seconds=flops / work.config.sequence_parallel / cluster.flops(bf16=work.how.bf16),
         memory=memory,
         fits=fits,
         ways_out=() if fits else tuple(_ways_out(work, sample, cluster)),

@@ -102,7 +102,8 @@ def memory_of(setting: Setting, step: Pass) -> Memory:
         weights=weights,
         gradients=gradients,
         optimizer=_per(setting.moments * BYTES, share),
-        ema=_per(setting.averages * setting.trained * BYTES, share),
+        # each process averages a part at every stage, also where it holds all weights (see `shards`)
+        ema=_per(setting.averages * setting.trained * BYTES, setting.gpus),
         activations=activations,
         reserve=CONTEXT + round(FRAGMENTS * activations),
     )

@@ -15,6 +15,7 @@ from components.planning.parts import Plan, StagePlan
 from components.report import Report
 from components.stage import Stage
 from components.training.checkpoint_files import STATE
+from components.training.checkpoint_names import folders_in
 
 # in MLflow
 STEP_SECONDS, TFLOPS, MFU, MEMORY = ("perf/step_time_sec", "perf/tflops", "perf/mfu", "perf/memory_gb")
@@ -66,8 +67,8 @@ def _training(plan: StagePlan, report: Path, metrics: Mapping[str, float]) -> It
 
 def _checkpoint(plan: StagePlan, root: Path) -> Iterator[Line]:
     """The newest checkpoint; a stage that has finished has removed its own."""
-    folders = sorted(path.parent for path in (root / "checkpoints" / plan.name).glob(f"step-*/{STATE}"))
-    if folders:
+    checkpoints = root / "checkpoints" / plan.name
+    if folders := [folder for folder in folders_in(checkpoints) if (folder / STATE).is_file()]:
         yield Line(plan.name, "bytes of a checkpoint", plan.checkpoint_bytes, _size(folders[-1]))
 
 

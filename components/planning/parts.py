@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from components.planning.clock import accumulation_on, refusal
+from components.planning.clock import accumulation_on, readers_on, refusal
 from components.planning.devices import Cluster
 from components.planning.memory import Memory, Setting, checkpoint_bytes
 from components.training.config import LoopConfig
@@ -78,6 +78,7 @@ class StagePlan:
     frozen: int
     steps: int
     accumulation: int
+    readers: int  # batches that all GPUs have at a time
     zero_stage: int
     recompute: bool
     precision: str
@@ -89,7 +90,6 @@ class StagePlan:
     checkpoint_bytes: int
     checkpoints: int  # that are kept
     refusal: str = ""  # why it will not start on these GPUs
-    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -113,6 +113,7 @@ class StagePlan:
             frozen=setting.frozen,
             steps=config.steps,
             accumulation=accumulation,
+            readers=readers_on(config, cluster.count),
             refusal=refusal(config, cluster.count),
             zero_stage=setting.zero_stage,
             recompute=setting.recompute,
@@ -131,7 +132,7 @@ class StagePlan:
         """Mean model FLOPs of a step of all GPUs."""
         shares = sum(bucket.share for bucket in self.buckets)
         mean = sum(bucket.share * bucket.flops for bucket in self.buckets) / shares if shares else 0.0
-        return mean * self.accumulation * self.cluster.count
+        return mean * self.accumulation * self.readers
 
     @property
     def hours(self) -> float:

@@ -3,7 +3,7 @@
 Everything follows from the recipe, the clip table where there is one, and a few assumptions, which the plan names.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,9 +66,14 @@ def plan(params: Params, question: Question, root: Path, said: Said = lambda _st
         said(stage.name)
         stages.append(_stage(stage, networks, question, clips, requests))
     comparison = compare(networks, requests) if question.stage is None else None
-    return Plan(
-        params.recipe, tuple(stages), tuple(taken), tuple(latents), _assumptions(clips, params), comparison
-    )
+    encoding = [one.name for one in stages if one.name in requests and _encodes(requests[one.name])]
+    assumptions = _assumptions(clips, params, encoding)
+    return Plan(params.recipe, tuple(stages), tuple(taken), tuple(latents), assumptions, comparison)
+
+
+def _encodes(request: Request) -> bool:
+    """True for a stage that has no latents and encodes its clips in its own steps."""
+    return request.batches.source == "videos"
 
 
 def _stage(
@@ -104,7 +109,8 @@ def _latents(stage: Stage, networks: Networks, clips: pa.Table | None) -> Latent
     return plan_latents(stage, networks, clips_for(networks.params, batches[-1]), "assumed")
 
 
-def _assumptions(clips: pa.Table | None, params: Params) -> tuple[str, ...]:
+def _assumptions(clips: pa.Table | None, params: Params, encoding: Sequence[str]) -> tuple[str, ...]:
+    """encoding: stages that encode clips in their own steps."""
     split, lines = params.split, []
     if clips is None:
         lines.append(
@@ -115,5 +121,9 @@ def _assumptions(clips: pa.Table | None, params: Params) -> tuple[str, ...]:
         *lines,
         "a step takes as long as its slowest GPU; reading data, validation, checkpoints and restarts come on top",
         "memory: fused attention, float32 weights under autocast, 5 % of the activations lost to fragments, 2 GiB for"
-        " CUDA and NCCL; text encoder and autoencoder are not on the GPU, since latents are stored",
+        " CUDA and NCCL",
+        f"{', '.join(encoding)}: clips are encoded in the steps; memory and time of text encoder and autoencoder, which"
+        " are on every GPU, come on top of all figures"
+        if encoding
+        else "text encoder and autoencoder are not on the GPU, since latents are stored",
     )

@@ -34,6 +34,8 @@ from components.training.checkpoint_files import (
     write_state,
     write_tensors,
 )
+from components.training.checkpoint_names import folders_in, name_of, step_of
+from components.training.curves import CURVE, LOOKS
 from components.training.ema import Ema
 from components.training.engine import Engine
 from components.training.fingerprint import Fingerprint, fingerprint_of
@@ -45,6 +47,7 @@ from components.training.shards import WEIGHT
 log = logging.getLogger(__name__)
 __all__ = ["Checkpoints", "Progress", "fingerprint_of", "remove_checkpoints"]
 BEST = "best.json"
+FOUND = (CURVE, LOOKS)  # by the run so far: they go with a checkpoint that is carried elsewhere
 OTHERS_SECONDS = 3600.0  # rank 0 waits this long for the files of the others
 GRACE_SECONDS = 20.0  # and this long when the run is over
 LOOK_SECONDS = 0.05
@@ -136,15 +139,18 @@ class Checkpoints:
             return
         started = time.perf_counter()
         self.writer.wait()
-        partial = self.folder / f".{_name(progress.step)}.partial"
+        partial = self.folder / f".{name_of(progress.step)}.partial"
+        said = (
+            f"writing checkpoint {self.folder / name_of(progress.step)}",
+            WAY_OUT.format(folder=self.folder),
+        )
         if engine.is_main:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
+            self.writer.start(lambda: _make_anew(partial), *said)  # there, since it tries again
+            self.writer.wait()
         state = self._state(engine, progress)
         part = self._part(engine, ema)
         processes.barrier()
-        what = f"writing checkpoint {self.folder / _name(progress.step)}"
-        self.writer.start(lambda: self._write(partial, part, state), what, WAY_OUT.format(folder=self.folder))
+        self.writer.start(lambda: self._write(partial, part, state), *said)
         self._saved = progress.step
         self.stall_seconds += time.perf_counter() - started
 
@@ -176,15 +182,22 @@ class Checkpoints:
         engine.load_buffers(stored.buffers())
         ema.load(engine.shards, stored)
         state = stored.state
-        self._saved = state["step"] if folder.parent == self.folder else None
+        own = folder.parent == self.folder
+        if engine.is_main and not own:
+            _copy_found(folder, self.folder)
+        self._saved = state["step"] if own else None
         window = _window_of(state["window"], engine.launch.rank, engine.launch.world_size)
         return Progress(
             state["step"], window, state["rows"], state["epoch"], state["score"], state["sentinel"]
         )
 
+    def steps(self) -> set[int]:
+        """Those that have a checkpoint. The best look may not: one that undid it may itself be undone by going back."""
+        return {step_of(folder) for folder in folders_in(self.folder)}
+
     def load_averages(self, step: int, engine: Engine, ema: Ema) -> None:
         """Put the averages of a finished checkpoint of this run in place of the present ones."""
-        stored = StoredTensors(self.folder / _name(step))
+        stored = StoredTensors(self.folder / name_of(step))
         engine.load_buffers(stored.buffers())
         ema.load(engine.shards, stored)
 
@@ -235,13 +248,14 @@ class Checkpoints:
             write_json(partial / f"rank-{part.rank:05d}.json", asdict(written))
             if part.rank:
                 return
+            _copy_found(self.folder, partial)
             write_state(partial, {**state, "files": self._files(partial, part.world_size)})
-            for note in partial.glob("rank-*.json"):
-                note.unlink()
             sync(partial)
             shutil.rmtree(final, ignore_errors=True)
             partial.replace(final)
         sync(self.folder)
+        for note in final.glob("rank-*.json"):  # until here another try would need those of the others
+            note.unlink()
         self._keep()
 
     def _files(self, partial: Path, world_size: int) -> dict[str, Any]:
@@ -262,7 +276,7 @@ class Checkpoints:
     def _keep(self) -> None:
         """Remove all but the newest checkpoints and the best."""
         states = {}
-        for folder in sorted(self.folder.glob("step-*")):
+        for folder in folders_in(self.folder):
             try:
                 states[folder] = read_state(folder)
             except Damaged as error:
@@ -286,6 +300,18 @@ class _Part:
     starts: Mapping[str, int]
 
 
+def _make_anew(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _copy_found(source: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for name in FOUND:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+
+
 def _write_part(folder: Path, part: _Part) -> Written:
     path = folder / rank_file(part.rank)
     try:
@@ -305,10 +331,6 @@ def _problem(folder: Path) -> str | None:
     except Damaged as error:
         problem = str(error)
     return next((said for said in processes.from_all(problem) if said), None)
-
-
-def _name(step: int) -> str:
-    return f"step-{step:06d}"
 
 
 def _window_of(windows: Sequence[Mapping[str, Any]], rank: int, world_size: int) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+CURVE, LOOKS = "curve.jsonl", "looks.jsonl"  # beside the checkpoints
 COLUMNS = ("step", "loss", "grad_norm", "lr")
 
 
@@ -76,9 +77,11 @@ class Lines(Generic[Line]):
         self.go_back(resume_at)
 
     def go_back(self, step: int) -> None:
-        """Drop the rows after a step, which will be made again."""
+        """Drop the rows after a step, which will be made again; a run that is killed meanwhile loses no other."""
         self.rows = [row for row in self.rows if row.step <= step]
-        self.path.write_text("".join(_line(row) for row in self.rows))
+        partial = self.path.with_name(f".{self.path.name}.partial")
+        partial.write_text("".join(_line(row) for row in self.rows))
+        partial.replace(self.path)
 
     def append(self, row: Line) -> None:
         """Add a row, which is in the file when this returns."""

@@ -62,6 +62,9 @@ class Engine:
             if self.launch.world_size == 1:  # it would copy all gradients twice, for one process
                 self._engine.enable_backward_allreduce = False
         self.shards = Shards(trained, optimizer, self._engine)
+        kept = module.state_dict().keys()
+        self._buffer_names = [name for name, _ in module.named_buffers() if name in kept]
+        self._settled = self._copied_buffers()  # as the last step that was applied left them
         self.step_batches = config.accumulation * self.readers  # of one optimizer step
 
     @property
@@ -79,9 +82,11 @@ class Engine:
     def step(self, *, lr: float, last: bool, accept: Accept = isfinite) -> float:
         """End one backward pass; returns the gradient norm after the `last` of an optimizer step, else 0.
 
-        `accept` is asked once, of the norm before clipping. Where it says no, the gradients are dropped and neither
-        weights nor optimizer change; it must say the same on all processes.
+        `accept` is asked once, of the norm before clipping. Where it says no, the gradients are dropped, neither
+        weights nor optimizer change, and buffers that forward passes have moved, such as running means, are put back;
+        it must say the same on all processes.
         """
+        accept = self._settling(accept)
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
         if not last:
@@ -102,6 +107,19 @@ class Engine:
         if not asked:  # ZeRO itself found gradients that are not finite, and dropped them
             ask(inf)
         return asked[0]
+
+    def _settling(self, accept: Accept) -> Accept:
+        """The same question, after which buffers are as they would be without a step that is not accepted."""
+
+        def asked(norm: float) -> bool:
+            accepted = accept(norm)
+            if accepted:
+                self._settled = self._copied_buffers()
+            else:
+                self.load_buffers(self._settled)
+            return accepted
+
+        return asked
 
     @contextmanager
     def _asking(self, accept: Accept) -> Iterator[None]:
@@ -153,13 +171,16 @@ class Engine:
 
     def buffers(self) -> dict[str, Tensor]:
         """The module's persistent buffers, such as running means; the same on all processes."""
-        kept = self._raw.state_dict().keys()
-        return {name: value for name, value in self._raw.named_buffers() if name in kept}
+        return {name: self._raw.get_buffer(name) for name in self._buffer_names}
 
     def load_buffers(self, stored: Mapping[str, Tensor]) -> None:
         """Put back what `buffers` gave."""
         for name, value in self.buffers().items():
             value.copy_(stored[name])
+        self._settled = self._copied_buffers()
+
+    def _copied_buffers(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in self.buffers().items()}
 
     def mean(self, values: Sequence[float]) -> list[float]:
         """Mean of each value over the processes."""

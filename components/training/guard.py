@@ -21,6 +21,7 @@ from typing import Any
 from components.errors import UserError
 from components.training import processes
 from components.training.checkpoint import Checkpoints
+from components.training.checkpoint_names import step_of
 from components.training.config import SentinelConfig
 from components.training.incidents import Incident, IncidentFile
 from components.training.program import StepResult
@@ -170,7 +171,7 @@ class Guard:
         far = max(broken - (self.config.skip_steps << min(len(before), 16)), 0)
         for wanted in (self.detour.step_at(far), self.detour.step_at(broken) - 1):
             if wanted < step and (folder := self.checkpoints.back_to(wanted)) is not None:
-                back_to = int(folder.name.removeprefix("step-"))
+                back_to = step_of(folder)
                 return folder, back_to, max(far, self.detour.place(back_to))
         return None, step, place
 

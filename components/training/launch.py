@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from components import runtime
 from components.artifacts import read_json, write_json
 from components.errors import Interruption, UserError
+from components.training.checkpoint_names import newest_step
 from components.training.config import LaunchConfig
 from components.training.interrupts import StopRequest, stop_requests
 from components.training.watchdog import dumps
@@ -94,7 +95,7 @@ def _starter(kind: str) -> Start:
 
 
 def _supervise(job: Job, start: Start, request: StopRequest) -> None:
-    lost, attempt, newest = 0, 0, _newest_step(job.checkpoints)
+    lost, attempt, newest = 0, 0, newest_step(job.checkpoints)
     while True:
         (job.checkpoints / OUTCOME).unlink(missing_ok=True)
         with _attempt(job, start, attempt) as ranks:
@@ -103,7 +104,7 @@ def _supervise(job: Job, start: Start, request: StopRequest) -> None:
         if status == 0:
             return
         said = _say_hangs(job.checkpoints, attempt)
-        moved = (now := _newest_step(job.checkpoints)) > newest
+        moved = (now := newest_step(job.checkpoints)) > newest
         lost, newest, attempt = (1 if moved else lost + 1), now, attempt + 1
         where = f"checkpoint of step {now}" if now else "the start"
         if lost > job.launch.restarts:
@@ -146,7 +147,7 @@ def _raise_outcome(job: Job, request: StopRequest) -> None:
         raise Interruption(outcome["message"], exit_code=outcome["exit_code"])
     if request.signal is not None:
         raise Interruption(
-            f"stopped on request after the checkpoint of step {_newest_step(job.checkpoints)}; no newer one was"
+            f"stopped on request after the checkpoint of step {newest_step(job.checkpoints)}; no newer one was"
             f" written within {job.launch.stop_seconds:g} s (runtime.launch.stop_seconds)."
             " Start the same stage again to go on from there",
             exit_code=128 + request.signal,
@@ -159,8 +160,3 @@ def _say_hangs(folder: Path, attempt: int) -> str:
     for name, stacks in found.items():
         log.error("%s did not move; its stacks:\n%s", name, "\n".join(stacks.splitlines()[:SHOWN_LINES]))
     return f", {len(found)} of them hung" if found else ""
-
-
-def _newest_step(folder: Path) -> int:
-    """Optimizer steps of the newest checkpoint; 0 where there is none."""
-    return max((int(path.name.removeprefix("step-")) for path in folder.glob("step-*")), default=0)

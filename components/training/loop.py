@@ -9,9 +9,8 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 
@@ -23,7 +22,7 @@ from components.progress import progress
 from components.training import processes
 from components.training.checkpoint import Checkpoints, Progress
 from components.training.config import LoopConfig
-from components.training.curves import Lines, Look, Row, Window, best_of, reported, write_csv
+from components.training.curves import CURVE, LOOKS, Lines, Look, Row, Window, best_of, reported, write_csv
 from components.training.ema import Ema
 from components.training.engine import Engine, readers
 from components.training.fingerprint import Fingerprint
@@ -51,7 +50,6 @@ class TrainResult:
     resumed_at: int  # 0: ran from the start
     first: Row
     last: Row
-    steps_per_second: float  # of this process; not the same twice
     parameters: int  # trained ones
     stall_seconds: float = 0.0  # that training has waited for checkpoints
     incidents: tuple[Incident, ...] = ()  # broken steps, whose samples curation is to hear of
@@ -102,16 +100,17 @@ def train(
     """
     asked = [check for check in checks if check.every]
     _check_use(config, asked, title)
-    run = _Run(program, config, paths, title, (fingerprint, resume or runtime.resume()))
-    run.checks = asked
-    try:
-        with stop_requests() as request:
-            run.to_the_end(request)
-        return run.finish()
-    finally:
-        run.checkpoints.close()
-        run.engine.close()
-        run.watchdog.close()
+    stacks = dump_path(paths.checkpoints, attempt=runtime.attempt() or 0, rank=processes.rank())
+    with closing(Watchdog(stacks, runtime_of(paths.root).hang_minutes * 60)) as watchdog:
+        run = _Run(program, config, paths, title, (fingerprint, resume or runtime.resume()), watchdog)
+        run.checks = asked
+        try:
+            with stop_requests() as request:
+                run.to_the_end(request)
+            return run.finish()
+        finally:
+            run.checkpoints.close()
+            run.engine.close()
 
 
 def seed_of(seed: int, position: int) -> int:
@@ -129,10 +128,10 @@ class _Run:
         paths: StagePaths,
         title: str,
         resume: tuple[Fingerprint, str],
+        watchdog: Watchdog,
     ) -> None:
-        patience = runtime_of(paths.root).hang_minutes * 60
-        processes.join(patience_seconds=patience + NOTICE_SECONDS)
-        self.watchdog = Watchdog(_dump_path(paths.checkpoints), patience)
+        processes.join(patience_seconds=watchdog.seconds + NOTICE_SECONDS)
+        self.watchdog = watchdog
         self.checkpoints = Checkpoints(paths.checkpoints, resume[0], keep_last_n=config.keep_last_n)
         newest = self.checkpoints.choose(resume[1])
         config = settled(config, newest, readers=readers(config)[0])
@@ -141,6 +140,7 @@ class _Run:
         if newest is None and config.start_weights is not None:
             put_start_weights(program.module, paths.root / config.start_weights)
         self.meter = WorkMeter(program.module)
+        watchdog.follow(program.module)
         self.peak = peak_flops(bf16=runtime.resolve_precision(config.precision) == "bf16")
         self.engine = Engine(program.module, config)  # under ZeRO 3 parameters are shards from here on
         if isinstance(program, CountsSteps):
@@ -153,8 +153,8 @@ class _Run:
         self.curve: Lines[Row] | None = None
         self.looks: Lines[Look] | None = None
         if self.engine.is_main:
-            self.curve = Lines(paths.checkpoints / "curve.jsonl", Row, resume_at=at.step)
-            self.looks = Lines(paths.checkpoints / "looks.jsonl", Look, resume_at=at.step)
+            self.curve = Lines(paths.checkpoints / CURVE, Row, resume_at=at.step)
+            self.looks = Lines(paths.checkpoints / LOOKS, Look, resume_at=at.step)
         self.checks: list[Check] = []
         self.score: float | None = None  # of the weights at this step, where a check has looked at them
         self.clock = Clock()
@@ -316,7 +316,7 @@ class _Run:
             write_csv(self.curve.rows, self.paths.output("curve"))
             first, last = self.curve.rows[0], self.curve.rows[-1]
         return TrainResult(
-            *(self.step, self.resumed_at, first, last, self.clock.rate(), self.parameters),
+            *(self.step, self.resumed_at, first, last, self.parameters),
             stall_seconds=self.checkpoints.stall_seconds,
             incidents=tuple(self.guard.incidents),
             looks=tuple(self.looks.rows) if self.looks else (),
@@ -326,7 +326,8 @@ class _Run:
 
     def _take_best(self) -> int:
         """The step whose averages are exported. They are those of the last one, but where `use` says otherwise."""
-        best = best_of(self.looks.rows) if self.looks is not None and self.config.use == "best" else None
+        looks = self.looks.rows if self.looks is not None and self.config.use == "best" else []
+        best = best_of([look for look in looks if look.step in self.checkpoints.steps()])
         step = processes.from_main(best.step if best else self.step)
         if step != self.step:
             log.info("%s: the averages of step %d are used, the best look's", self.title, step)
@@ -368,10 +369,6 @@ def _seed_dropout(seed: int) -> None:
 
 def _sentence(found: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in found.items())
-
-
-def _dump_path(folder: Path) -> Path:
-    return dump_path(folder, attempt=runtime.attempt() or 0, rank=processes.rank())
 
 
 def _numbers(results: Sequence[StepResult]) -> list[dict[str, float]]:

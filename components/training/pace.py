@@ -58,11 +58,11 @@ class Speed:
 
 
 class Clock:
-    """Time of the steps since the last log line, and of all; what lies between steps does not count."""
+    """Time of the steps since the last log line; what lies between steps does not count."""
 
     def __init__(self) -> None:
-        self.steps = self.all_steps = 0
-        self.seconds = self.waited = self.all_seconds = 0.0
+        self.steps = 0
+        self.seconds = self.waited = 0.0
 
     def add(self, seconds: float, waited: float) -> None:
         self.steps += 1
@@ -72,10 +72,5 @@ class Clock:
     def take(self) -> Pace:
         steps = max(self.steps, 1)
         pace = Pace(self.seconds / steps, self.waited / steps, steps)
-        self.all_steps += self.steps
-        self.all_seconds += self.seconds
         self.steps, self.seconds, self.waited = 0, 0.0, 0.0
         return pace
-
-    def rate(self) -> float:
-        return self.all_steps / self.all_seconds if self.all_seconds else 0.0

@@ -9,6 +9,7 @@ from typing import Any
 from components.artifacts import read_json
 from components.errors import UserError
 from components.training.checkpoint_files import STATE, Damaged, read_state
+from components.training.checkpoint_names import folders_in, name_of, step_of
 from components.training.config import LoopConfig
 from components.training.fingerprint import Fingerprint
 
@@ -45,24 +46,24 @@ class Choice:
     def up_to(self, step: int) -> list[Path]:
         """Checkpoints of this work with at most so many steps, the newest first."""
         found = [
-            folder for folder in self._folders() if _step(folder) <= step and not self._is_foreign(folder)
+            folder for folder in self._folders() if step_of(folder) <= step and not self._is_foreign(folder)
         ]
         return list(reversed(found))
 
     def set_aside_newer_than(self, chosen: Path) -> None:
         """Keep checkpoints that this run would otherwise meet again: damaged ones, and steps it is going to redo."""
         if chosen.parent == self.folder:
-            self._set_aside([folder for folder in self._folders() if folder.name > chosen.name])
+            self._set_aside([folder for folder in self._folders() if step_of(folder) > step_of(chosen)])
 
     def _asked_for(self) -> Path:
         if self.resume == "best":
-            folder = self.folder / _step_name(self._best_step())
+            folder = self.folder / name_of(self._best_step())
         elif self.resume.isdigit():
-            folder = self.folder / _step_name(int(self.resume))
+            folder = self.folder / name_of(int(self.resume))
         else:
             folder = Path(self.resume)
         if not (folder / STATE).is_file():
-            have = ", ".join(str(_step(path)) for path in self._folders()) or "none"
+            have = ", ".join(str(step_of(path)) for path in self._folders()) or "none"
             raise UserError(f"there is no checkpoint {folder}; steps in {self.folder}: {have}")
         if self._is_foreign(folder):
             theirs = read_json(folder / STATE).get("contract", {})
@@ -87,7 +88,7 @@ class Choice:
         return min(scores, key=lambda step: scores[step])
 
     def _folders(self) -> list[Path]:
-        return sorted(folder for folder in self.folder.glob("step-*") if (folder / STATE).is_file())
+        return [folder for folder in folders_in(self.folder) if (folder / STATE).is_file()]
 
     def _is_foreign(self, folder: Path) -> bool:
         """True where it says that it belongs to other work; a damaged state says nothing."""
@@ -138,11 +139,3 @@ def settled(config: LoopConfig, chosen: Path | None, *, readers: int) -> LoopCon
             "%d batches in each step: accumulation is %d on %d processes", batches, accumulation, readers
         )
     return config.model_copy(update={"accumulation": accumulation, "step_batches": batches})
-
-
-def _step(folder: Path) -> int:
-    return int(folder.name.removeprefix("step-"))
-
-
-def _step_name(step: int) -> str:
-    return f"step-{step:06d}"

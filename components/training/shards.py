@@ -110,7 +110,9 @@ class Shards:
             # one group of the optimizer holds many parameters at the other stages, and counts once for all of them
             steps = stored.steps(shard.name) if whole else most
             _put(shard, shard.flat.detach(), stored.read(WEIGHT, shard.name, start, count))
-            if steps:
+            if not steps:  # what it has been given since is undone
+                self.driven.state.pop(shard.flat, None)
+            else:
                 for kind, value in self._kept(shard.flat, steps).items():
                     if value.numel() == shard.flat.numel():
                         _put(shard, value, stored.read(kind, shard.name, start, count))

@@ -7,7 +7,10 @@ the interpreter's own C code, so it also ends a process whose native code holds 
 import faulthandler
 import logging
 import time
+from contextlib import ExitStack
 from pathlib import Path
+
+from torch import nn
 
 log = logging.getLogger(__name__)
 FOLDER = "hangs"
@@ -15,14 +18,19 @@ ARMED_SECONDS = 1.0  # it is not set again more often, since that takes a thread
 
 
 class Watchdog:
-    """Ends this process with status 1 when `beat` was not called for `seconds`; all stacks are then in `path`."""
+    """Ends this process with status 1 when nothing has moved for `seconds`; all stacks are then in `path`."""
 
     def __init__(self, path: Path, seconds: float) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self.seconds = path, seconds
         self._file = path.open("w")
         self._armed = 0.0
+        self._hooks = ExitStack()
         self.beat()
+
+    def follow(self, module: nn.Module) -> None:
+        """Every pass through the module is a move: a step of many batches takes long, and so does a look."""
+        self._hooks.callback(module.register_forward_pre_hook(lambda *_: self.beat()).remove)
 
     def beat(self) -> None:
         """The run moves."""
@@ -35,6 +43,7 @@ class Watchdog:
         """Watch no longer."""
         if self._file.closed:
             return
+        self._hooks.close()
         faulthandler.cancel_dump_traceback_later()
         self._file.close()
         self.path.unlink(missing_ok=True)

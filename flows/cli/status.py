@@ -9,6 +9,7 @@ from components.params import Params
 from components.report import Report
 from components.stage import Stage
 from components.stages import stages_of
+from components.training.checkpoint_names import newest_step
 from flows.cli.display import headline
 from flows.preflight import check_workspace
 
@@ -41,18 +42,11 @@ def status() -> None:
         console.print("everything is up to date")
 
 
-def interrupted_at(checkpoints: Path) -> int | None:
-    """Step of the newest checkpoint, while the stage is unfinished: a finished one leaves none."""
-    return max(
-        (int(folder.name.removeprefix("step-")) for folder in checkpoints.glob("step-*")), default=None
-    )
-
-
 def _state(stage: Stage, own: set[str], stale: set[str], params: Params) -> str:
     paths = stage.paths(ROOT, params)
     if stage.name not in stale:
         return "[green]up to date[/]"
-    if (step := interrupted_at(paths.checkpoints)) is not None:
+    if step := newest_step(paths.checkpoints):  # a stage that has finished leaves none
         return f"[yellow]interrupted at step {step}[/]"
     if not any(path.exists() for path in paths.outputs.values()):
         return "[dim]not run yet[/]"

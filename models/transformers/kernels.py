@@ -6,7 +6,7 @@ width of a head. The choice is a function of plain values, so that it can be rea
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib import import_module
@@ -22,7 +22,6 @@ log = logging.getLogger(__name__)
 
 Name = Literal["explicit", "sdpa", "flash2", "flash3", "flex"]
 Scores = Literal["plain", "biased", "pattern"]
-Kernel = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 # CPU, bfloat16, training: time of the explicit form over SDPA is 0.2 at 80 tokens, 0.6 at 320 and 1.2 at 1280
 EXPLICIT_TOKENS = 512
 SHORT_TOKENS = 8  # CPU: up to here the fixed cost per row of SDPA is the larger part

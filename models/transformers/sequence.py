@@ -32,6 +32,20 @@ class Sequence(Protocol):
         """What `gather_tokens` gives -> the tokens of this process with all heads."""
 
 
+def axis_to_divide(grid: tuple[int, int], size: int) -> int:
+    """The axis along which tokens of `grid` (rows, columns) are divided among `size` processes.
+
+    Raises `ValueError` where neither can be.
+    """
+    for axis, side in zip((ROWS, COLUMNS), grid, strict=True):
+        if side % size == 0:
+            return axis
+    raise ValueError(
+        f"{grid[0]} x {grid[1]} tokens cannot be divided among {size} processes: neither side is a multiple of {size};"
+        " choose other resolutions or a smaller sequence_parallel"
+    )
+
+
 class WholeSequence:
     """All tokens are here."""
 
@@ -53,13 +67,7 @@ class DividedSequence:
 
     def divide(self, x: Tensor) -> Tensor:
         """Raises `ValueError` where neither rows nor columns can be divided."""
-        fitting = [axis for axis in (ROWS, COLUMNS) if x.shape[axis] % self.size == 0]
-        if not fitting:
-            raise ValueError(
-                f"{x.shape[ROWS]} x {x.shape[COLUMNS]} tokens cannot be divided among {self.size} processes: neither"
-                f" side is a multiple of {self.size}; choose other resolutions or a smaller sequence_parallel"
-            )
-        self.axis = fitting[0]
+        self.axis = axis_to_divide((x.shape[ROWS], x.shape[COLUMNS]), self.size)
         return x.chunk(self.size, dim=self.axis)[self.rank]
 
     def unite(self, x: Tensor) -> Tensor:

@@ -178,7 +178,14 @@ class VideoTransformer(CheckedModel):
             )
 
     def divide_sequence(self, sequence: DividedSequence) -> None:
-        """Divide the tokens of each clip among processes.
+        """Divide the tokens of each clip among processes. Raises `ValueError` as `check_division`."""
+        self.check_division(sequence.size)
+        for block in self.blocks():
+            block.attention.sequence = sequence
+        self.sequence = sequence
+
+    def check_division(self, processes: int) -> None:
+        """Whether so many processes can share the tokens of a clip.
 
         Raises `ValueError` where a part other than self-attention looks at several tokens, or heads cannot be divided.
         """
@@ -190,13 +197,11 @@ class VideoTransformer(CheckedModel):
             )
         for block in blocks:
             heads, biased = block.attention.layout[1], block.attention.bias is not None
-            if biased or heads % sequence.size:
+            if biased or heads % processes:
                 raise ValueError(
                     f"{heads} heads{' with a relative bias' if biased else ''} cannot be divided among"
-                    f" {sequence.size} processes; choose a sequence_parallel that divides them"
+                    f" {processes} processes; choose a sequence_parallel that divides them"
                 )
-            block.attention.sequence = sequence
-        self.sequence = sequence
 
     def divide_among(self, group: ProcessGroup) -> None:
         """`divide_sequence` over a group of processes."""

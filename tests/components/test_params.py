@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.denoiser.config import MaskConfig
 from components.errors import ParamsError
 from components.params import Params
 
@@ -84,6 +85,36 @@ def test_a_selection_that_the_filter_does_not_define_is_named_with_those_it_does
         ParamsError, match=r"train\.stage2\.batches\.selection: .*`goood`.* defines best, good"
     ):
         load_changed(tmp_path, change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"super_resolution_1": {"upsampling": None}}, "super_resolution_1 enlarges nothing"),
+        (
+            {"super_resolution_2": {"upsampling": {"low_resolution": "20px", "max_noise_time": 300}}},
+            "super_resolution_2 starts from 20px.*it makes 39px",
+        ),
+        (
+            {"cascade": {"noise_times": [100, 301]}},
+            "asks for 301, and super_resolution_2 learns noise up to 300",
+        ),
+    ],
+)
+def test_models_of_a_cascade_that_would_not_follow_each_other_are_refused_before_they_train(
+    tmp_path, change, message
+):
+    raw = yaml.safe_load((DEFAULT.parent / "recipes/walt_tiny.yaml").read_text())
+    for name, values in change.items():
+        raw["walt"][name] |= values
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(ParamsError, match=message):
+        Params.load(tmp_path / "params.yaml")
+
+
+def test_more_masks_than_samples_are_refused_with_their_sum():
+    with pytest.raises(ValueError, match=r"sum to 1\.2; at most 1"):
+        MaskConfig(random=0.7, image_head=0.5)
 
 
 def test_captions_with_scores_need_scores(tmp_path):

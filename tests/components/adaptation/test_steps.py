@@ -10,6 +10,7 @@ from components.adaptation.config import StepConfig
 from components.artifacts import read_json, sha256_of
 from components.denoiser import pixart, train
 from components.denoiser.config import FlowStageConfig, PixArtConfig
+from components.denoiser.epsilon import EpsilonProgram
 from components.denoiser.facts import TrainingFacts
 from components.errors import ContractError
 from components.training.config import OptimizerConfig
@@ -167,6 +168,47 @@ def test_the_null_caption_of_an_image_model_is_the_encoders_empty_prompt(chain):
     workspace, folders = chain
     null = load_file(folders["pixart"] / "null_caption.safetensors")["null_caption"]
     assert torch.equal(null, TextEncoder.from_pretrained(workspace.text).encode([""])[0][0])
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "message"),
+    [
+        ("masks", {"times": None}, "flow objective needs `times`"),
+        ("qk_norm", {"masks": {"random": 0.5}}, "epsilon objective has no `times` and no `masks`"),
+        ("qk_norm", {"times": TIMES}, "epsilon objective has no `times` and no `masks`"),
+    ],
+)
+def test_what_an_objective_lacks_or_would_not_read_is_refused_as_parameters(change, more, message):
+    """When they are loaded, and not when the steps before this one have been trained."""
+    with pytest.raises(ValueError, match=message):
+        step_config(change, **more)
+
+
+def test_an_image_model_reports_what_its_looks_have_found(tmp_path):
+    workspace = Workspace(tmp_path)
+    workspace.images = make_latents(tmp_path, "images", [(1, 16, 16)], held_out=2)
+    _, report = workspace.run_pixart(validation={"steps": 1, "samples": 2, "times": 1})
+    assert [look["step"] for look in report.looks] == [1, 2]
+    assert all(look["val/loss"] > 0 for look in report.looks)
+
+
+def test_an_image_model_whose_training_was_cut_ends_as_the_one_that_was_not(chain, monkeypatch):
+    workspace, _ = chain
+    longer = {"steps": 4, "checkpoint_steps": 2}
+    straight, _ = workspace.run_pixart("straight", **longer)
+    learn = EpsilonProgram.step
+
+    def cut(self, module, position, generator):
+        if position == 3:
+            raise RuntimeError("power cut")
+        return learn(self, module, position, generator)
+
+    monkeypatch.setattr(EpsilonProgram, "step", cut)
+    with pytest.raises(RuntimeError, match="power cut"):
+        workspace.run_pixart("cut", **longer)
+    monkeypatch.undo()
+    resumed, _ = workspace.run_pixart("cut", **longer)
+    assert sha256_of(resumed) == sha256_of(straight)
 
 
 def test_the_same_inputs_give_the_same_bytes(chain):

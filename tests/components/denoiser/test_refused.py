@@ -36,6 +36,18 @@ def test_a_bucket_that_was_not_encoded(tmp_path):
     assert_untouched(root)
 
 
+def test_a_bucket_whose_clips_the_processes_cannot_share(tmp_path, monkeypatch):
+    """Refused at the start, and not when the first batch of that bucket comes."""
+    root = make_workspace(tmp_path, sequence_parallel=3)  # of 16 x 24 px, which are 2 x 3 tokens
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(
+        UserError, match=r"bucket .*x16x16: 2 x 2 tokens cannot be divided among 3.*resolutions"
+    ):
+        execute(STAGE, root)
+    assert_untouched(root)
+
+
 def test_more_processes_than_samples(tmp_path, monkeypatch):
     root = make_workspace(tmp_path)
     monkeypatch.setenv("WORLD_SIZE", "16")

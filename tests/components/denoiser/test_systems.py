@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.errors import ContractError
+from components.errors import ContractError, UserError
 from tests.tiny_systems import Workspace, assert_taken_over, fell, losses
 
 
@@ -44,6 +44,12 @@ def test_several_sizes_at_once_start_from_the_small_one(workspace, causal_model)
     assert losses(paths)[0] < losses(causal_model)[0] / 1.5
     assert losses(causal_model)[0] / losses(paths)[-1] > 2.0
     assert_taken_over(paths)
+
+
+def test_changes_beside_a_model_that_is_built_are_refused_and_not_passed_over(workspace):
+    built = {"model": {"preset": "hdvila-hourglass-tiny"}, "changes": {"qk_norm": False}}
+    with pytest.raises(UserError, match=r"move `changes` there"):
+        workspace.run("hdvila@stage1", {"16px": {9: (1.0, 8)}}, **built)
 
 
 def test_weights_of_another_objective_are_refused(workspace, causal_model):

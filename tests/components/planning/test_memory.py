@@ -8,7 +8,9 @@ from torch import nn
 
 from components.planning.memory import BUCKET, CONTEXT, Setting, checkpoint_bytes, memory_of
 from components.planning.passes import Pass
+from components.training.ema import Ema
 from components.training.engine import Engine
+from components.training.shards import Shards
 from tests.tiny_training import loop_config
 
 NOTHING = Pass(0, 0, 0, 0, 0, 0, 0)
@@ -41,9 +43,25 @@ def test_more_sharding_never_needs_more_where_there_are_many_gpus() -> None:
 
 
 def test_averages_and_frozen_weights_add_four_bytes_each() -> None:
-    assert states(0, averages=2) - states(0) == pytest.approx(2 * 4 * 7.5)
+    assert states(0, averages=2) - states(0) == pytest.approx(2 * 4 * 7.5 / 64)
     assert states(2, averages=1) - states(2) == pytest.approx(4 * 7.5 / 64)
     assert states(2, frozen=10**9) - states(2) == pytest.approx(4)
+
+
+def test_without_zero_a_process_averages_its_part_of_the_weights_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = Line()
+    engine = Engine(module, loop_config(steps=1))
+    try:
+        monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 4)
+        own = Shards(list(module.named_parameters()), engine.shards.driven, engine.module)
+        held = sum(value.nbytes for value in Ema(own.weights(), (0.9, 0.99)).weights.values())
+    finally:
+        monkeypatch.undo()
+        engine.close()
+    asked = Setting(trained=24, frozen=0, averages=1, zero_stage=0, gpus=4, bf16=False, recompute=False)
+    assert held == memory_of(asked, NOTHING).ema == 24
 
 
 def test_activations_come_with_a_reserve() -> None:

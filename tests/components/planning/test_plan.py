@@ -189,6 +189,57 @@ def test_an_outcome_names_what_was_predicted_and_what_was_recorded(tmp_path: Pat
     assert told["bytes of a checkpoint"] == pytest.approx(1.0, rel=1e-5)
 
 
+def test_encoders_that_run_in_the_steps_are_named_as_what_is_not_in_the_figures() -> None:
+    stored = causal_at_720p("64xH100")
+    raw = yaml.safe_load((ROOT / "recipes/causal_5b.yaml").read_text())
+    raw["causal"]["stage2"]["batches"] |= {"source": "videos"}
+    encoded = plan(Params.model_validate(raw), question("64xH100", stage="causal@stage2"), ROOT / "nowhere")
+    assert any("not on the GPU" in line for line in stored.assumptions)
+    assert not any("not on the GPU" in line for line in encoded.assumptions)
+    assert any(line.startswith("causal@stage2: clips are encoded") for line in encoded.assumptions)
+
+
+def causal_at_720p(gpus: str, **changes: object) -> Plan:
+    """Of the last stage of the causal model, on its largest clips alone."""
+    raw = yaml.safe_load((ROOT / "recipes/causal_5b.yaml").read_text())
+    stage = raw["causal"]["stage2"]
+    stage["batches"]["buckets"] = {"720p": stage["batches"]["buckets"]["720p"]}
+    stage |= changes
+    return plan(Params.model_validate(raw), question(gpus, stage="causal@stage2"), ROOT / "nowhere")
+
+
+def test_gpus_that_share_the_tokens_of_a_clip_have_fewer_batches_and_less_of_each() -> None:
+    alone, shared = causal_at_720p("16xH100"), causal_at_720p("32xH100", sequence_parallel=2)
+    (one,), (two,) = alone.stages, shared.stages
+    assert two.step_flops == one.step_flops  # of as many batches
+    assert two.step_seconds == pytest.approx(one.step_seconds / 2)
+    assert shared.gpu_hours == pytest.approx(alone.gpu_hours)
+    # the tokens of a GPU are half as many; the copies of the weights that autocast makes are not
+    whole, part = (stage.fullest.memory.activations for stage in (one, two))
+    assert whole / 2 < part < whole / 2 + 2 * one.parameters
+
+
+@pytest.mark.parametrize(
+    ("gpus", "changes", "refusal"),
+    [
+        ("31xH100", {}, "its sequence_parallel of 2 does not divide 31 GPUs"),
+        ("64xH100", {"step_batches": 24}, "64 processes cannot share its step_batches of 24 equally; 48 can"),
+    ],
+)
+def test_gpus_that_training_would_refuse_are_named(gpus: str, changes: dict[str, int], refusal: str) -> None:
+    found = causal_at_720p(gpus, sequence_parallel=2, **changes)
+    assert found.verdicts == [f"refused: causal@stage2: {refusal}"]
+
+
+@pytest.mark.parametrize(
+    ("processes", "reason"),
+    [(5, "24 heads cannot be divided among 5"), (3, "22 x 40 tokens cannot be divided")],
+)
+def test_clips_that_training_could_not_divide_are_refused(processes: int, reason: str) -> None:
+    with pytest.raises(UserError, match=f"causal@stage2: {reason}"):
+        causal_at_720p("60xH100", sequence_parallel=processes)
+
+
 def test_a_step_of_so_many_batches_costs_the_same_gpu_hours_on_fewer_gpus() -> None:
     raw = yaml.safe_load((ROOT / "recipes/causal_5b.yaml").read_text())
     raw["causal"]["stage2"] |= {"step_batches": 96}

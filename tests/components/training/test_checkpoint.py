@@ -2,17 +2,25 @@
 
 import resource
 import shutil
+import time
+from hashlib import sha256
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
 
-from components.artifacts import StagePaths, read_json
+from components.artifacts import StagePaths, read_json, write_json
 from components.errors import UserError
 from components.training.background import Background
-from components.training.checkpoint import remove_checkpoints
-from components.training.checkpoint_files import StoredTensors, read_state
-from components.training.fingerprint import fingerprint_of
+from components.training.checkpoint import Checkpoints, Progress, _Part, remove_checkpoints
+from components.training.checkpoint_files import StoredTensors, rank_file, read_state
+from components.training.checkpoint_names import newest_step
+from components.training.ema import Ema
+from components.training.engine import Engine
+from components.training.fingerprint import Fingerprint, fingerprint_of
+from components.training.loop import train
+from components.training.program import Found
 from tests.tiny_training import Regression, loop_config, loop_paths, run_tiny
 
 
@@ -57,6 +65,24 @@ def test_the_newest_checkpoints_and_the_best_are_kept(tmp_path):
     assert scores[0] == min(scores) == best["score"]
     remove_checkpoints(loop_paths(tmp_path))
     assert not loop_paths(tmp_path).checkpoints.exists()
+
+
+def test_the_newest_of_a_million_steps_is_kept_and_taken_up(tmp_path):
+    engine = Engine(Regression().module, loop_config())
+    checkpoints = Checkpoints(tmp_path, Fingerprint("f"), keep_last_n=2)
+    for step in (999_990, 999_995, 1_000_000):
+        checkpoints.save(engine, Ema(engine.weights(), (0.9,)), Progress(step, {}))
+    checkpoints.wait()
+    engine.close()
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-1000000", "step-999995"]
+    copy = tmp_path / "step-999990-copy"  # of somebody's own
+    shutil.copytree(tmp_path / "step-999995", copy)
+    again = Checkpoints(tmp_path, Fingerprint("f"))
+    assert again.choose("latest") == again.back_to(1_000_001) == tmp_path / "step-1000000"
+    assert newest_step(tmp_path) == 1_000_000
+    assert again.choose("999995") == tmp_path / "step-999995"
+    assert (tmp_path / "set-aside/step-1000000").is_dir()
+    assert copy.is_dir()
 
 
 def test_a_checkpoint_says_where_the_run_stood_and_what_it_was_made_from(tmp_path):
@@ -149,6 +175,41 @@ def test_a_run_goes_on_from_a_folder_elsewhere(tmp_path, straight):
     assert_same(program, straight)
 
 
+@pytest.mark.parametrize("step", [10, 12])
+def test_a_run_from_a_folder_elsewhere_has_the_whole_curve(tmp_path, step):
+    """As after a backup was brought to another machine; at step 12 there is nothing left to train."""
+    there, here = tmp_path / "there", tmp_path / "here"
+    first = run_tiny(there, loop_config(), Regression()).first
+    source = str(loop_paths(there).checkpoints / f"step-{step:06d}")
+    assert run_tiny(here, loop_config(), Regression(), resume=source).first == first
+    curves = [loop_paths(root).output("curve").read_bytes() for root in (there, here)]
+    assert curves[0] == curves[1]
+
+
+class Scores:
+    """A look every 5 steps that finds these scores."""
+
+    every, scores = 5, True
+
+    def __init__(self, *scores):
+        self.found = scores
+
+    def look(self, _module, step):
+        score = self.found[step // 5 - 1]
+        return Found({"val/loss": score}, score)
+
+
+def test_after_going_back_the_best_is_chosen_among_the_looks_whose_averages_are_there(tmp_path):
+    config, paths = loop_config(steps=20, use="best"), loop_paths(tmp_path)
+    work = {"fingerprint": Fingerprint("f"), "title": "tiny"}
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(stop_at(16), config, paths, checks=[Scores(0.5, 0.9, 0.1)], **work)
+    assert folders(tmp_path) == ["step-000010", "step-000015"]  # that of step 5 was no longer the best
+    again = Scores(0.5, 0.9, 0.7, 0.8)
+    result = train(Regression(), config, paths, resume="10", checks=[again], **work)
+    assert result.used == 15
+
+
 def test_a_step_that_is_not_there_is_refused_with_those_that_are(tmp_path):
     run_to(tmp_path, 11)
     with pytest.raises(UserError, match=r"there is no checkpoint .*step-000007; steps in .*: 5, 10"):
@@ -192,6 +253,9 @@ def test_on_a_full_disk_the_last_checkpoint_stays_whole_and_the_error_says_what_
 
     def fill(position):
         if position == 7:
+            deadline = time.monotonic() + 30
+            while folders(tmp_path) != ["step-000005"] and time.monotonic() < deadline:
+                time.sleep(0.01)  # it is written beside the steps
             resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
 
     try:
@@ -202,6 +266,50 @@ def test_on_a_full_disk_the_last_checkpoint_stays_whole_and_the_error_says_what_
     assert [name for name in folders(tmp_path) if not name.startswith(".")] == ["step-000005"]
     program = Regression()
     assert run_tiny(tmp_path, loop_config(), program).resumed_at == 5
+
+
+def test_a_store_that_makes_no_folder_for_a_while_is_waited_for(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("components.training.checkpoint.PAUSES", (0.01, 0.01))
+    full, make = [True, True], Path.mkdir
+
+    def full_at_first(self, *arguments, **named):
+        if self.name == ".step-000005.partial" and full:
+            full.pop()
+            raise OSError("No space left on device")
+        make(self, *arguments, **named)
+
+    monkeypatch.setattr(Path, "mkdir", full_at_first)
+    run_tiny(tmp_path, loop_config(steps=7), Regression())
+    assert caplog.text.count("No space left on device") == 2
+    assert folders(tmp_path) == ["step-000005", "step-000007"]
+
+
+def test_a_store_that_fails_when_all_parts_are_there_needs_no_part_again(tmp_path, monkeypatch):
+    part, partial = (
+        _Part(0, 2, {"weight/a": torch.zeros(3)}, {"weight/a": 0}),
+        tmp_path / ".step-000005.partial",
+    )
+    write_json(partial / "rank-00001.json", {"bytes": 0, "sha256": sha256(b"").hexdigest()})
+    (partial / "rank-00001.safetensors").touch()  # of a process that has done its part and goes on
+    tries = iter([OSError("stale file handle"), None])
+
+    def sync_at_the_second_try(path):
+        if path == partial and (error := next(tries)):
+            raise error
+
+    monkeypatch.setattr("components.training.checkpoint.sync", sync_at_the_second_try)
+    monkeypatch.setattr("components.training.checkpoint.OTHERS_SECONDS", 1.0)
+    checkpoints = Checkpoints(tmp_path, Fingerprint("f"), pauses=(0.01,))
+    checkpoints.writer.start(
+        lambda: checkpoints._write(partial, part, {"step": 5, "score": None}), "writing", ""
+    )
+    checkpoints.writer.wait()
+    assert sorted(path.name for path in (tmp_path / "step-000005").iterdir()) == [
+        "rank-00000.safetensors",
+        "rank-00001.safetensors",
+        "state.json",
+    ]
+    assert set(read_state(tmp_path / "step-000005")["files"]) == {rank_file(0), rank_file(1)}
 
 
 def test_a_store_that_comes_back_is_waited_for(caplog):

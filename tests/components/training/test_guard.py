@@ -3,13 +3,16 @@
 import json
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from components.errors import UserError
 from components.training.loop import seed_of
+from components.training.program import StepResult
 from tests.tiny_training import Regression, loop_config, loop_paths, run_tiny
 
 ROOT = Path(__file__).parents[3]
@@ -54,6 +57,53 @@ def test_a_batch_that_is_not_finite_is_left_out_as_if_it_had_never_been_there(tm
     assert curves[0] == curves[1]
 
 
+class Centred(nn.Module):
+    """Subtracts a running mean of what it has seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = nn.Linear(6, 3)
+        self.register_buffer("mean", torch.zeros(3))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        out = self.map(inputs)
+        if self.training:
+            self.mean.lerp_(out.detach().mean(dim=0), 0.1)
+        return out - self.mean
+
+
+def centred(program: Regression) -> Regression:
+    torch.manual_seed(7)
+    program.module = Centred()
+    return program
+
+
+class Overflowing(Regression):
+    """At these positions the inputs are not finite."""
+
+    def __init__(self, *positions: int) -> None:
+        super().__init__()
+        self.positions = positions
+
+    def step(self, module, position, generator):
+        if position not in self.positions:
+            return super().step(module, position, generator)
+        out = module(torch.full((8, 6), torch.inf))
+        return StepResult(out.square().mean(), clip_ids=[f"clip-{position}"])
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 3])
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_batch_that_is_left_out_leaves_no_trace_in_running_means(tmp_path, zero_stage, accumulation):
+    config = loop_config(zero_stage=zero_stage, accumulation=accumulation)
+    broken = centred(Overflowing(6 * accumulation))
+    clean = centred(Without(*range(6 * accumulation, 7 * accumulation)))
+    result = run_tiny(tmp_path / "broken", config, broken)
+    run_tiny(tmp_path / "clean", config, clean)
+    assert [one.step for one in result.incidents] == [7]
+    assert_equal(broken, clean)
+
+
 @pytest.mark.parametrize("zero_stage", [0, 1, 3])
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_a_spike_is_left_out_as_if_it_had_never_been_there(tmp_path, zero_stage, accumulation):
@@ -92,6 +142,33 @@ def test_where_breaks_persist_the_state_goes_back_to_well_before_the_first(tmp_p
     assert_equal(broken, clean)
     curves = [loop_paths(tmp_path / run).output("curve").read_bytes() for run in ("broken", "clean")]
     assert curves[0] == curves[1]
+
+
+class LateLayer(nn.Module):
+    """One of its layers is used for the first time after some passes, as by the first video after images."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__()
+        self.early, self.late = nn.Linear(6, 3), nn.Linear(6, 3)
+        self.first = first
+        self.passes = 0
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.passes += 1
+        out = self.early(inputs)
+        return out + self.late(inputs) if self.passes > self.first else out
+
+
+def test_moments_that_a_checkpoint_does_not_have_are_gone_after_going_back(tmp_path):
+    """Both runs use the late layer for the first time in step 6, whose checkpoint is that of step 5."""
+    broken, clean = poisoned(*AGAIN), Without(5, *AGAIN)
+    torch.manual_seed(7)
+    broken.module = LateLayer(5)
+    clean.module = deepcopy(broken.module)
+    result = run_tiny(tmp_path / "broken", loop_config(), broken)
+    run_tiny(tmp_path / "clean", loop_config(), clean)
+    assert (result.incidents[-1].back_to, result.incidents[-1].left_out) == (5, (5, 6, 7, 8))
+    assert_equal(broken, clean)
 
 
 def test_a_run_goes_back_as_far_as_its_checkpoints_reach(tmp_path):

@@ -1,15 +1,18 @@
 """A run that was stopped and started again ends where the uninterrupted one does, and leaves a curve."""
 
 import csv
+import faulthandler
 import os
 import signal
 
 import pytest
 import torch
 
-from components.errors import Interruption
-from components.training.curves import COLUMNS
-from components.training.loop import seed_of
+from components.errors import Interruption, UserError
+from components.training.curves import COLUMNS, Lines, Row
+from components.training.fingerprint import Fingerprint
+from components.training.loop import seed_of, train
+from components.training.program import Found
 from tests.tiny_training import Regression, loop_config, loop_paths, run_tiny
 
 
@@ -88,6 +91,57 @@ def test_the_rows_are_on_disk_before_the_run_has_finished(tmp_path):
 
     run_tiny(tmp_path, loop_config(), Regression(look))
     assert len(seen) == 2
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """What was asked of the thread that ends a process: True to do so in a while, False not to."""
+    asked = []
+    monkeypatch.setattr("components.training.watchdog.ARMED_SECONDS", 0.0)
+    monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda *_, **__: asked.append(True))
+    monkeypatch.setattr(faulthandler, "cancel_dump_traceback_later", lambda: asked.append(False))
+    return asked
+
+
+def test_a_run_is_not_ended_as_hung_while_batches_and_looks_go_on(tmp_path, clock):
+    """However many there are in a step, or in a look."""
+    at_batches, at_passes = [], []
+
+    class Look:
+        every, scores = 1, True
+
+        def look(self, module, _step):
+            for _ in range(3):
+                module(torch.zeros(1, 6))
+                at_passes.append(len(clock))
+            return Found()
+
+    program = Regression(lambda _: at_batches.append(len(clock)))
+    config, paths = loop_config(steps=2, accumulation=3), loop_paths(tmp_path)
+    train(program, config, paths, fingerprint=Fingerprint("f"), title="tiny", checks=[Look()])
+    for counts in (at_batches, at_passes):
+        assert len(counts) == 6
+        assert counts == sorted(set(counts))  # set anew between any two
+    assert clock[-1] is False
+
+
+def test_a_run_that_is_refused_does_not_leave_its_process_to_be_ended_later(tmp_path, clock):
+    program = Regression()
+    program.module.requires_grad_(False)
+    with pytest.raises(UserError, match="no parameter of this stage is trainable"):
+        run_tiny(tmp_path, loop_config(), program)
+    assert clock[-1] is False
+
+
+def test_rows_are_dropped_without_a_moment_in_which_the_others_are_not_on_disk(tmp_path):
+    path, before = tmp_path / "curve.jsonl", tmp_path / "what a reader has open"
+    lines = Lines(path, Row, resume_at=0)
+    for step in (4, 8, 12):
+        lines.append(Row(step, loss=1.0, grad_norm=1.0, lr=1.0))
+    os.link(path, before)
+    Lines(path, Row, resume_at=8)  # as a run that goes on does
+    assert len(path.read_text().splitlines()) == 2
+    assert len(before.read_text().splitlines()) == 3  # written anew beside it, never emptied
 
 
 def test_the_module_ends_with_the_average_of_the_weights(tmp_path):
