@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from components.evaluation.record import EvaluationRecord
 from components.registry.config import GateConfig
 from components.registry.policy.contestant import Contestant
 from components.registry.policy.floors import needed_metrics, not_applicable
@@ -74,7 +75,7 @@ def _obstacle(name: str, candidate: Contestant, champion: Contestant, policy: Ga
             return ""
         return (
             f"{name} is `{mine.identity}` for the candidate and `{other.identity}` for the champion: two different"
-            " measurements; evaluate the champion again under the present protocol"
+            f" measurements; {_way_out(candidate.record, champion.record)}"
         )
     if mine.distance:
         if lack := champion.lacks(mine.distance):
@@ -86,6 +87,16 @@ def _obstacle(name: str, candidate: Contestant, champion: Contestant, policy: Ga
     if set(mine.per_item) != set(other.per_item):
         return f"{name}: candidate and champion were not scored on the same prompts or clips"
     return ""
+
+
+def _way_out(candidate: EvaluationRecord, champion: EvaluationRecord) -> str:
+    """A champion that was asked for the same gets no other identity by being evaluated again."""
+    if candidate.sampling == champion.sampling or candidate.asked != champion.asked:
+        return "evaluate the champion again under the present protocol"
+    return (
+        f"the two make videos in different ways (`{candidate.sampling}` and `{champion.sampling}`), so a person"
+        " decides: look at both, then `reelforge promote --override`"
+    )
 
 
 def own_measure(name: str, candidate: Contestant, champion: Contestant, policy: GateConfig) -> bool:
