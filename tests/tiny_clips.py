@@ -45,6 +45,8 @@ def make_clips(root: Path, *, validation=(4, 5), frames=12, sizes=((48, 48), (40
             {
                 "clip_id": f"{index:016x}",
                 "source": f"{name}.mp4",
+                "source_digest": f"digest of {name}",
+                "licence": "CC0-1.0",
                 "start_seconds": 0.0,
                 "end_seconds": frames / 8,
                 "fps": 8.0,

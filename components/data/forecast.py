@@ -113,6 +113,12 @@ def requests_of(params: Params, stage: str | None = None) -> list[Request]:
     ]
 
 
+def of_video_training(params: Params) -> list[Request]:
+    """Of the stages that train the model on video: their buckets are what people look at first."""
+    stages = stages_of(params)
+    return [request for request in requests_of(params) if stages[request.stage].group == "training"]
+
+
 def read_clips(root: Path, *, captions: bool = False) -> pa.Table:
     """Training clips of the newest state of the clip table that has been made. Raises `ContractError`.
 

@@ -14,6 +14,7 @@ from components.errors import ContractError
 
 RECORD_FILE = "record.json"
 FEATURES_FILE = "features.safetensors"
+OF_THE_MODEL = ("sampler", "guidance_rescale")  # of a protocol's `generation`: every model brings its own
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,19 @@ class EvaluationRecord:
     metrics: dict[str, Metric]
     gallery: list[Sample] = field(default_factory=list)
     reconstructions: list[Reconstruction] = field(default_factory=list)
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The protocol without what the model brings with it: of any other model the same can be asked."""
+        generation = self.protocol.get("generation", {})
+        return {**self.protocol, "generation": {k: v for k, v in generation.items() if k not in OF_THE_MODEL}}
+
+    @property
+    def sampling(self) -> str:
+        """How the model makes its videos, in words."""
+        generation = self.protocol.get("generation", {})
+        rescale = generation.get("guidance_rescale")
+        return f"{generation.get('sampler', 'unknown')}{f', guidance rescale {rescale:g}' if rescale else ''}"
 
     def write(self, folder: Path) -> None:
         write_json(folder / RECORD_FILE, asdict(self))

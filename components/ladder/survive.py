@@ -31,6 +31,7 @@ FLOOR, OWN_BEST, CHAMPION = "ladder floor", "ladder, own best", "ladder, champio
 NO_LADDER = (
     "no ladder was kept while it trained (ladder.steps is 0), so it goes to the full evaluation unseen"
 )
+NOTHING_ASKED = "no limit of the section `ladder` applies, so it goes to the full evaluation"
 
 
 def run(config: SurvivalConfig, paths: StagePaths) -> Report:
@@ -44,7 +45,7 @@ def run(config: SurvivalConfig, paths: StagePaths) -> Report:
         sha256_of(pipeline), not failed, [one.reason for one in failed], [asdict(one) for one in failed]
     )
     verdict.write(paths.output("verdict"))
-    notes = [f"{one.status}: {one.reason}" for one in findings] or [NO_LADDER]
+    notes = [f"{one.status}: {one.reason}" for one in findings] or [NOTHING_ASKED if record else NO_LADDER]
     log.info("%s", "survives" if verdict.survives else f"rejected: {'; '.join(verdict.reasons)}")
     counts = {status.value: sum(one.status is status for one in findings) for status in Status}
     return Report("ladder", {"survives": int(verdict.survives), **_measured(record)}, counts, notes=notes)

@@ -56,13 +56,16 @@ def _is_settled(root: Path, champion: Version, folder: Path) -> bool:
     if "model_sha256" not in read_json(folder / RECORD_FILE):
         return False
     present = EvaluationRecord.read(folder)
-    return present.model_sha256 == champion.digest and present.protocol == _wanted_protocol(root, present)
+    return present.model_sha256 == champion.digest and present.asked == _asked(root, present)
 
 
-def _wanted_protocol(root: Path, other: EvaluationRecord) -> dict[str, object]:
-    """The candidate's protocol; the other's own while there is no candidate to compare with."""
+def _asked(root: Path, other: EvaluationRecord) -> dict[str, object]:
+    """What the candidate was asked for; the other model while there is no candidate to compare with.
+
+    Its sampler is none of that: a champion of another system keeps its own, however often it is evaluated.
+    """
     folder = root / EVALUATION
-    return EvaluationRecord.read(folder).protocol if (folder / RECORD_FILE).is_file() else other.protocol
+    return EvaluationRecord.read(folder).asked if (folder / RECORD_FILE).is_file() else other.asked
 
 
 def _evaluation_of(root: Path, params: Params, champion: Version, temporary: Path) -> Path:
@@ -70,7 +73,7 @@ def _evaluation_of(root: Path, params: Params, champion: Version, temporary: Pat
     stored = f"evaluation/{champion.tags[EVALUATION_TAG]}"
     folder = Path(connect(root).download_artifacts(champion.run_id, stored, str(temporary)))
     known = (folder / RECORD_FILE).is_file()  # one that the ladder turned away was promoted by override
-    if known and (record := EvaluationRecord.read(folder)).protocol == _wanted_protocol(root, record):
+    if known and (record := EvaluationRecord.read(folder)).asked == _asked(root, record):
         return folder
     said = "was evaluated under another protocol than the candidate" if known else "was never evaluated"
     log.info("%s %s; evaluating it now", champion, said)

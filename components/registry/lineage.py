@@ -11,8 +11,10 @@ from typing import Any
 
 from components.artifacts import read_json
 from components.data import store
+from components.params import Params
 from components.provenance import git_revision, locked_stages
 from components.registry.versions import TEXT_TO_VIDEO, Version, versions
+from components.stages import stages_of
 from components.tracking_writer import connect
 
 CLIPS = Path("artifacts/clips/dedup.json")
@@ -20,15 +22,21 @@ LINEAGE_FILE = "lineage.json"
 COLUMNS = ["clip_id", "source", "source_digest", "licence", "split", "kept"]
 
 
-def build_lineage(root: Path) -> dict[str, Any]:
-    """Sources with their kept clips, digests of all stages, and the revision of the code. A JSON value."""
+def build_lineage(root: Path, params: Params) -> dict[str, Any]:
+    """Sources with their kept clips, digests of the stages that the parameters run, and the revision of the code.
+
+    A JSON value. Of other systems that were trained in the same workspace nothing is told.
+    """
     table = store.read(root, root / CLIPS, COLUMNS)
     rows = [row for row in table.to_pylist() if row["kept"]]
     by_source: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_source[row["source"]].append(row)
+    locked = locked_stages(root)
     stages = {
-        name: {"reads": stage.reads, "writes": stage.writes} for name, stage in locked_stages(root).items()
+        name: {"reads": locked[name].reads, "writes": locked[name].writes}
+        for name in stages_of(params)
+        if name in locked
     }
     return {
         "code": git_revision(root),

@@ -118,7 +118,7 @@ def _register_autoencoder(
 def _register_pipeline(root: Path, candidate: Candidate, params: Params, parent_run: str | None) -> Version:
     with _registration_run(root, candidate, parent_run) as run_id, TemporaryDirectory() as temporary:
         lineage, folder = Path(temporary) / LINEAGE_FILE, Path(temporary) / FILES
-        write_json(lineage, build_lineage(root))
+        write_json(lineage, build_lineage(root, params))
         save_pyfunc(candidate.folder, folder, root, params.runtime)
         client = connect(root)
         client.log_artifact(run_id, str(lineage))

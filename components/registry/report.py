@@ -64,7 +64,7 @@ def _contents(root: Path) -> dict[str, Any]:
         "funnel": funnel(root),
         "cost": cost_of(summaries, params),
         "facts": origins.facts(root, params, summaries),
-        "lineage": origins.lineage(root, summaries),
+        "lineage": origins.lineage(root, params, summaries),
         "history": origins.history(root),
     }
 

@@ -82,7 +82,9 @@ def _sweep_table(found: "Sweep") -> Table:
 
 
 def buckets(
-    stage: Annotated[str | None, typer.Option(help="A training stage; `train@...` by default.")] = None,
+    stage: Annotated[
+        str | None, typer.Option(help="A training stage; all that train on video by default.")
+    ] = None,
     walk: Annotated[
         Literal["loader", "published"], typer.Option(help="As a run here draws, or as Open-Sora 1.2 did.")
     ] = "loader",
@@ -95,13 +97,13 @@ def buckets(
 
     Example: reelforge data buckets --recipe open_sora_1_2 --stage train@stage3 --walk published
     """
-    from components.data.forecast import forecast, read_clips, requests_of
+    from components.data.forecast import forecast, of_video_training, read_clips, requests_of
 
-    wanted = requests_of(params_of(recipe), stage)
+    params = params_of(recipe)
+    wanted = requests_of(params, stage) if stage else of_video_training(params)
     clips = read_clips(ROOT.resolve(), captions=any(request.encode.flips for request in wanted))
     for request in wanted:
-        if stage or request.stage.startswith("train@"):
-            _print_forecast(forecast(clips, request, walk), aspects, request.batches.selection)
+        _print_forecast(forecast(clips, request, walk), aspects, request.batches.selection)
 
 
 def _print_forecast(found: "Forecast", aspects: bool, selection: str | None) -> None:

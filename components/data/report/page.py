@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from components.data.forecast import Forecast, Row, by_length, forecast, read_clips, requests_of
+from components.data.forecast import Forecast, Row, by_length, forecast, of_video_training, read_clips
 from components.data.report.contact_sheets import contact_sheets
 from components.data.report.data_set import DataSet
 from components.data.report.distributions import distributions
@@ -18,7 +18,6 @@ from components.params import place_in
 log = logging.getLogger(__name__)
 PAGE = Path("reports") / "data.html"
 TEMPLATES = Path(__file__).with_name("templates")
-FORECAST_GROUP = "train@"  # the stages whose buckets are shown
 
 
 def write_data_report(root: Path) -> Path:
@@ -51,7 +50,7 @@ def contents(data: DataSet) -> dict[str, Any]:
 
 def _forecasts(data: DataSet) -> list[dict[str, Any]]:
     """Per training stage its buckets, those of the same length together."""
-    wanted = [request for request in requests_of(data.params) if request.stage.startswith(FORECAST_GROUP)]
+    wanted = of_video_training(data.params)
     clips = read_clips(data.root, captions=any(request.encode.flips for request in wanted))
     return [_forecast_rows(forecast(clips, request)) for request in wanted]
 

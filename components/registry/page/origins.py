@@ -13,6 +13,7 @@ from components.registry.lineage import CLIPS
 from components.registry.register import PIPELINE
 from components.registry.versions import AUTOENCODER, TEXT_TO_VIDEO, Version, versions
 from components.stage import TEXT
+from components.stages import stages_of
 from components.tracking import RunSummary
 from components.tracking_writer import has_store
 
@@ -103,11 +104,13 @@ class Origin:
     link: str  # to the run, where the tracking server has pages
 
 
-def lineage(root: Path, summaries: Mapping[str, RunSummary]) -> list[Origin]:
-    """Every stage of which DVC or MLflow knows."""
+def lineage(root: Path, params: Params, summaries: Mapping[str, RunSummary]) -> list[Origin]:
+    """Every stage that the parameters run and of which DVC or MLflow knows."""
     locked = locked_stages(root)
     origins = []
-    for name in [*summaries, *(name for name in locked if name not in summaries)]:
+    for name in stages_of(params):
+        if name not in locked and name not in summaries:
+            continue
         run = summaries.get(name)
         outputs = list(locked[name].writes.items()) if name in locked else []
         origins.append(Origin(name, outputs, run.run_id if run else "", run.link if run else ""))

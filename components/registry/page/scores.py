@@ -45,8 +45,11 @@ def verdict_of(judged: Mapping[str, Any] | None, *, is_champion: bool) -> Verdic
 
 def sentence(reason: str) -> Markup:
     """A reason with the metrics' names as the page writes them, and `code` set as code."""
-    said = re.sub(r"\w+", lambda word: METRIC_TITLES.get(word[0], word[0]), reason)
-    parts = f"{said[:1].upper()}{said[1:]}.".split("`")
+    parts = f"{reason}.".split("`")
+    parts[::2] = [
+        re.sub(r"\w+", lambda word: METRIC_TITLES.get(word[0], word[0]), part) for part in parts[::2]
+    ]
+    parts[0] = f"{parts[0][:1].upper()}{parts[0][1:]}"
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if index % 2 else escape(part)
         for index, part in enumerate(parts)

@@ -8,6 +8,7 @@ from components.registry.policy.floors import needed_metrics, not_applicable
 from components.registry.policy.verdict import Finding, Status
 
 KIND = "evidence"
+SAMPLER = "sampler"
 VBENCH = "vbench_"  # names of VBench's dimensions and of its Total
 
 
@@ -60,9 +61,33 @@ def incomparable(candidate: Contestant, champion: Contestant, policy: GateConfig
     if candidate.model_sha256 == champion.model_sha256:
         yield Finding("model", KIND, Status.UNDECIDED, "the candidate is the champion itself")
         return
-    for name in compared_metrics(candidate, policy):
-        if reason := _obstacle(name, candidate, champion, policy):
+    names = compared_metrics(candidate, policy)
+    apart = [name for name in names if _sampled_apart(name, candidate, champion)]
+    for name in names:
+        if name not in apart and (reason := _obstacle(name, candidate, champion, policy)):
             yield Finding(name, KIND, Status.UNDECIDED, reason)
+    if apart:
+        yield Finding(SAMPLER, KIND, Status.UNDECIDED, _who_decides(apart, candidate, champion))
+
+
+def _sampled_apart(name: str, candidate: Contestant, champion: Contestant) -> bool:
+    """True where the two were asked for the same, and only their own samplers make it two measurements.
+
+    As of two systems: evaluating the champion again would change nothing.
+    """
+    mine, other = candidate.record, champion.record
+    metric, theirs = candidate.metric(name), champion.usable(name)
+    if theirs is None or metric.identity == theirs.identity:
+        return False
+    return mine.asked == other.asked and mine.sampling != other.sampling
+
+
+def _who_decides(names: list[str], candidate: Contestant, champion: Contestant) -> str:
+    return (
+        f"candidate and champion make videos in two ways (`{candidate.record.sampling}` and"
+        f" `{champion.record.sampling}`), so these are not compared: {', '.join(names)}; a person decides:"
+        " look at both, then `reelforge promote --override`"
+    )
 
 
 def _obstacle(name: str, candidate: Contestant, champion: Contestant, policy: GateConfig) -> str:

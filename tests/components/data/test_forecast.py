@@ -11,7 +11,7 @@ from components.artifacts import read_json, write_json
 from components.data import store
 from components.data.buckets import assign, available_frames
 from components.data.config import BatchesConfig, BucketsConfig, EncodeConfig
-from components.data.forecast import Request, Row, forecast, read_clips, requests_of
+from components.data.forecast import Request, Row, forecast, of_video_training, read_clips, requests_of
 from components.data.latent_shards import Members, sample_parts, write_latents, write_text
 from components.data.latents import Family, LatentManifest, TextTable
 from components.data.samples import write_samples
@@ -153,6 +153,23 @@ def test_every_training_stage_of_a_recipe_can_be_asked_about(tmp_path, recipe):
     assert {"pixart", "adapt@masks", "train@stage3"} <= {request.stage for request in requests}
     for request in requests:
         assert math.isfinite(forecast(read_clips(tmp_path), request).batches)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "stages"),
+    [
+        ("demo", ["train@stage1", "train@stage2", "train@stage3"]),
+        ("hdvila_tiny", ["hdvila@stage1", "hdvila@stage2"]),
+        ("causal_tiny", ["causal@stage1", "causal@stage2"]),
+        (
+            "walt_tiny",
+            [f"walt@{name}" for name in ("base", "wide", "super_resolution_1", "super_resolution_2")],
+        ),
+    ],
+)
+def test_the_stages_that_train_on_video_are_those_of_the_recipes_system(recipe, stages):
+    params = Params.load(ROOT / f"recipes/{recipe}.yaml")
+    assert [request.stage for request in of_video_training(params)] == stages
 
 
 def test_an_unknown_stage_names_the_known_ones():

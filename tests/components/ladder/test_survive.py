@@ -22,6 +22,7 @@ LIMITS = SurvivalConfig(
     max_loss_above=0.05,
     max_toy_fvd_times=2.0,
 )
+LIMITS_BY_NAME = ("min_motion_energy", "min_temporal_flickering", "max_loss_above", "max_toy_fvd_times")
 IDENTITIES = {
     name: f"{name}@same" for name in ("validation_loss", "toy_fvd", "motion_energy", "temporal_flickering")
 }
@@ -167,6 +168,13 @@ def test_a_model_without_a_ladder_goes_on_and_the_report_says_so(paths):
     report = survive.run(LIMITS, paths)
     assert read_json(paths.output("verdict"))["survives"] is True
     assert "no ladder was kept" in report.notes[0]
+
+
+def test_a_ladder_of_which_nothing_is_asked_is_not_called_missing(paths):
+    ladder(rung(100)).write(paths.root / "pipeline" / TRANSFORMER)
+    limits = SurvivalConfig(champion="ladder_baseline", **dict.fromkeys(LIMITS_BY_NAME))
+    report = survive.run(limits, paths)
+    assert report.notes == [survive.NOTHING_ASKED]
 
 
 def test_a_ladder_of_another_version_is_refused(paths):

@@ -158,6 +158,25 @@ def test_another_metric_identity_decides_nothing_and_names_both():
     assert "evaluate the champion again" in verdict.reason
 
 
+def asked_of(side, **generation):
+    return replace(side, record=replace(side.record, protocol={"frames": 9, "generation": generation}))
+
+
+def test_a_champion_that_makes_videos_in_another_way_is_not_to_be_evaluated_again():
+    """As one of another system: it brings its sampler with it, and no evaluation changes that."""
+    champion = with_metric(shifted(2, 2.0), "toy_fvd", identity="toy_fvd@other sampler")
+    candidate = asked_of(shifted(1, 0.0), steps=20, sampler="euler")
+    other_way = asked_of(champion, steps=20, sampler="ddim, trailing", guidance_rescale=0.7)
+    verdict = decide(candidate, other_way, POLICY)
+    assert verdict.decision is Decision.INCONCLUSIVE
+    assert verdict.reason == (
+        "candidate and champion make videos in two ways (`euler` and `ddim, trailing, guidance rescale 0.7`), so these"
+        " are not compared: toy_fvd; a person decides: look at both, then `reelforge promote --override`"
+    )
+    asked_less = asked_of(champion, steps=10, sampler="ddim, trailing")
+    assert "evaluate the champion again" in decide(candidate, asked_less, POLICY).reason
+
+
 def test_a_guard_that_depends_on_the_autoencoder_is_left_out_by_name_under_one_protocol():
     champion = with_metric(shifted(2, 2.0), "validation_loss", identity="validation_loss@other autoencoder")
     verdict = decide(shifted(1, 0.0), champion, POLICY)

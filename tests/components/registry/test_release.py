@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -16,6 +17,7 @@ import pytest
 
 from components.artifacts import sha256_of
 from components.errors import ContractError, UserError
+from components.evaluation.record import EvaluationRecord
 from components.registry import lock
 from components.registry.baseline import freeze_baseline, sync_baseline
 from components.registry.fetch import champion_line, fetch_pipeline
@@ -137,6 +139,34 @@ def test_a_model_that_is_not_better_stays_a_candidate(root):
     assert champion(root) == 1
     assert with_alias(root, TEXT_TO_VIDEO, "candidate").number == 2
     assert [entry["event"] for entry in read_history(root)] == ["promoted", "kept back"]
+
+
+@pytest.mark.parametrize(("steps", "again"), [(20, []), (10, ["champion"])])
+def test_a_champion_is_evaluated_again_where_the_candidate_was_asked_for_something_else(
+    root, monkeypatch, steps, again
+):
+    """Not where it only has a sampler of its own, as a champion of another system has: that would never end."""
+    evaluated = []
+
+    def ask(folder, **generation):
+        record = EvaluationRecord.read(folder)
+        replace(record, protocol={"frames": 9, "generation": generation}).write(folder)
+
+    def evaluate(_root, _params, _pipeline, output):
+        evaluated.append("champion")
+        shutil.copytree(root / "of_the_champion", output)
+        ask(output, steps=20, sampler="ddim, trailing")
+
+    monkeypatch.setattr("components.registry.baseline.evaluate_model", evaluate)
+    first = make_release(root, seed=1, damage=0.5)
+    ask(root / "artifacts/evaluate", steps=steps, sampler="ddim, trailing")
+    shutil.copytree(root / "artifacts/evaluate", root / "of_the_champion")
+    promote_by_verdict(root, first, register_candidate(root, first))
+    second = make_release(root, seed=2, damage=0.0)
+    ask(root / "artifacts/evaluate", steps=20, sampler="euler")
+    assert sync_baseline(root, second)
+    assert not sync_baseline(root, second)
+    assert evaluated == again
 
 
 def test_a_verdict_about_another_model_promotes_nothing(root):

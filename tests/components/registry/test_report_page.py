@@ -11,6 +11,7 @@ from components.page.words import duration
 from components.params import Params
 from components.planning.devices import PRICE
 from components.registry.page.cost import cost_of
+from components.registry.page.scores import sentence
 from components.registry.page.words import number
 from components.registry.report import publish_report, write_report
 from components.registry.versions import TEXT_TO_VIDEO, with_alias
@@ -60,6 +61,12 @@ def test_a_prompt_cannot_break_out_of_the_page(root):
     text = write_report(root).read_text()
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert" in text
+
+
+def test_a_reason_names_metrics_as_the_page_does_and_leaves_code_as_it_is():
+    said = str(sentence("toy_fvd is `toy_fvd@3c47` for <the> candidate"))
+    assert said == "Toy FVD is <code>toy_fvd@3c47</code> for &lt;the&gt; candidate."
+    assert str(sentence("`toy_fvd` is missing")) == "<code>toy_fvd</code> is missing."
 
 
 def test_a_workspace_that_has_not_run_yet_gets_a_page_that_says_so(tmp_path):
