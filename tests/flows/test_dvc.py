@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from components.__main__ import _leave
 from components.errors import Interruption, ParamsError
 from components.params import Params
 from components.stages import STAGES, stages_of
@@ -91,6 +92,15 @@ def test_exit_code_2_is_the_users_to_mend_and_not_tried_again():
     failure = _failure("ingest", lines)
     assert isinstance(failure, StageRefused)
     assert str(failure) == "ingest: x is empty"
+
+
+def test_all_lines_of_what_a_stage_refused_reach_the_user(capsys, tmp_path):
+    message = "ingest: none of the 2 videos can be used:\n  a.mp4: truncated\n  b.mp4: no_video\nRepair them."
+    assert _leave("ingest", tmp_path, message, 2) == 2
+    said = capsys.readouterr().err.splitlines()
+    failure = _failure("ingest", ["12:00:00  INFO  x", *said, "ERROR: failed to run: python, exited with 2"])
+    assert isinstance(failure, StageRefused)
+    assert str(failure) == message
 
 
 @pytest.mark.parametrize(("code", "mendable"), [(1, True), (-9, True), (2, False)])
