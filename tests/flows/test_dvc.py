@@ -165,6 +165,17 @@ def test_a_stage_stops_although_its_flow_was_started_to_ignore_interruptions(tmp
         flow.wait(60)
 
 
+def test_a_stage_that_hangs_and_says_nothing_is_ended_at_its_time_limit(tmp_path):
+    command = f'{sys.executable} -c "{SLEEPER}"'
+    (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": {"sleep": {"cmd": command}}}))
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=tmp_path, check=True)
+    began = time.monotonic()
+    with pytest.raises(StageFailed, match=r"runtime\.stage_hours"):
+        reproduce("sleep", tmp_path, on_line=print, parent_run=None, hours=6 / 3600)
+    assert time.monotonic() - began < 40  # it would sleep for 60 seconds
+    assert not psutil.Process().children(recursive=True)
+
+
 def test_progress_lines_are_read_and_others_are_not(capsys, monkeypatch):
     monkeypatch.setenv("REELFORGE_PROGRESS", "json")
     from components.progress import progress
