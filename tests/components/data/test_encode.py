@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from encode_workspace import INPUTS, config, make_workspace, paths_of
+from encode_workspace import INPUTS, config, make_workspace, paths_of, set_runtime
 
 from components.data import encode
 from components.data.buckets import TOO_SMALL
@@ -111,6 +111,17 @@ def test_a_damaged_file_costs_its_own_clips_and_is_counted(root, paths):
         video.write_bytes(whole)
     assert report.counts == {"clips": len(SCENES), "encoded": len(SCENES) - 1, "left_out": 1}
     assert sum(report.reasons.values()) == 1
+
+
+def test_clips_that_took_too_long_are_encoded_when_they_may_take_longer(tmp_path):
+    """What a limit or an object store that was away left out is no property of the clips."""
+    root, clips = make_workspace(tmp_path), len(SCENES)
+    set_runtime(root, item_seconds=0.0001)
+    with pytest.raises(DataQualityError, match=f"'timed_out': {clips}"):
+        encode.run(config(windows=1), paths_of(root))
+    set_runtime(root, item_seconds=60)
+    report = encode.run(config(windows=1), paths_of(root))
+    assert report.counts == {"clips": clips, "encoded": clips, "left_out": 0}
 
 
 def test_clips_below_every_bucket_are_named_and_not_lost_in_silence(root, paths):
