@@ -28,6 +28,7 @@ from components.data.latent_shards import (
 from components.data.mirror import MIRRORED, PLAIN, may_be_mirrored, mirrored
 from components.data.outcomes import Limits
 from components.data.pixels import as_pixels
+from components.data.reasons import SourceReason
 from components.data.windows import WindowRequest, read_all
 from components.errors import ContractError
 from components.storage import Place
@@ -115,7 +116,10 @@ class LatentPiece:
     def is_made(self, job: EncodeJob) -> bool:
         """False also for a shard that lacks clips which this run may get."""
         record = read_record(job.store, self.file)
-        return record is not None and not record.may_gain(job.limits.item_seconds)
+        if record is None or record.may_gain(job.limits.item_seconds):
+            return False
+        gone = {clip for clip, reason in record.left_out if reason == SourceReason.MISSING}
+        return not any(clip.path.is_file() for clip in self.clips if clip.clip_id in gone)
 
     def make(self, maker: Maker) -> None:
         """Write the shard; clips that cannot be used are listed beside it with their reason."""

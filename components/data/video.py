@@ -46,7 +46,7 @@ class VideoFile:
         try:
             self.container = av.open(self._object or str(path), metadata_errors="ignore")
         except av.error.FileNotFoundError:
-            raise  # no property of the data
+            raise UndecodableError(SourceReason.MISSING, f"{path.name}: no such file any more") from None
         except (av.error.FFmpegError, ObjectError) as error:
             raise self._undecodable(error) from None
         stream = self.container.streams.best("video")

@@ -113,6 +113,18 @@ def test_a_damaged_file_costs_its_own_clips_and_is_counted(root, paths):
     assert sum(report.reasons.values()) == 1
 
 
+def test_a_file_that_went_away_costs_its_own_clips_until_it_is_back(root, paths):
+    video = root / "data/footage/video_2.mp4"
+    away = video.rename(video.with_suffix(".away"))
+    try:
+        report = encode.run(config(windows=1, batch=2), paths)
+    finally:
+        away.rename(video)
+    assert report.counts == {"clips": len(SCENES), "encoded": len(SCENES) - 1, "left_out": 1}
+    assert report.reasons == {"missing_file": 1}
+    assert encode.run(config(windows=1, batch=2), paths).counts["encoded"] == len(SCENES)
+
+
 def test_clips_that_took_too_long_are_encoded_when_they_may_take_longer(tmp_path):
     """What a limit or an object store that was away left out is no property of the clips."""
     root, clips = make_workspace(tmp_path), len(SCENES)
