@@ -2,7 +2,8 @@
 
 import shutil
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import chdir
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,6 +83,24 @@ def check_sources(root: Path, params: Params) -> None:
         check_videos(place_in(root, params.ingest.videos), params.ingest, root)
     if params.caption.source not in {made_here, params.ingest.videos}:
         check_captions(place_in(root, params.caption.source))
+
+
+def check_models(root: Path, params: Params, stale: Collection[str]) -> None:
+    """Detectors, weights and the captioning model that stages which have to run ask for, hours from now perhaps.
+
+    Raises `UserError`.
+    """
+    from components.data.captioning.write import check_model
+    from components.data.scenes import check_detector
+    from components.data.scorers import check_weights
+
+    with chdir(root):  # where stages run, and what their paths are relative to
+        if "split" in stale:
+            check_detector(params.split)
+        if "score" in stale:
+            check_weights(params.score)
+        if "caption" in stale and params.caption.vision is not None:
+            check_model(params.caption.vision, Path(), params.runtime)
 
 
 def check_port(port: int, *, purpose: str, option: str) -> None:
