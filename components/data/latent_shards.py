@@ -113,7 +113,7 @@ def _write_record(store: Place, file: str, record: dict[str, Any]) -> None:
 def _read_record(store: Place, file: str) -> dict[str, Any] | None:
     try:
         record: dict[str, Any] = json.loads((store / _record_file(file)).read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # a machine that lost its power may leave an empty file
         return None
     return record
 

@@ -94,6 +94,14 @@ def test_a_run_that_lost_shards_makes_the_same_ones_again(report, root, paths):
     assert paths.output("latents").read_bytes() == before
 
 
+def test_a_record_that_a_crash_of_the_machine_left_empty_is_made_again(report, root, paths):
+    before = paths.output("latents").read_bytes()
+    for shard in (root / "store/latents").rglob("*.safetensors"):
+        shard.with_suffix(".json").write_bytes(b"")
+    encode.run(config(), paths)
+    assert paths.output("latents").read_bytes() == before
+
+
 def test_the_manifest_carries_the_contract_of_what_made_it(report, root, paths):
     manifest = LatentManifest.read(paths.output("latents"))
     assert manifest.contract == load_autoencoder(root / INPUTS["autoencoder"]).contract()
