@@ -203,9 +203,9 @@ class _LocalFile(io.FileIO):
 
     error: OSError | None = None
 
-    def read(self, size: int | None = -1, /) -> bytes | None:
+    def read(self, size: int | None = -1, /) -> bytes:
         try:
-            return super().read(size)
+            return super().read(size) or b""
         except OSError as error:
             self.error = error
             raise
