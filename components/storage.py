@@ -115,7 +115,7 @@ class ObjectPath:
 
     def read_bytes(self) -> bytes:
         """The whole object, past the cache: for small ones."""
-        return object_store.read_bytes(self.bucket, self.key)
+        return object_store.read_bytes(self.bucket, self.key, self.facts)
 
     def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         return self.read_bytes().decode(encoding, errors)
