@@ -62,7 +62,9 @@ class Endpoint:
             float
         ] = []  # when requests were made of which nothing came, since the last caption
         self._lock = threading.Lock()
-        self._client = httpx.Client(headers=headers, timeout=server.seconds, trust_env=False)
+        # `runtime.caption_requests` says how many are under way: the library would keep all but 100 waiting
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        self._client = httpx.Client(headers=headers, timeout=server.seconds, limits=limits, trust_env=False)
 
     def close(self) -> None:
         self._client.close()

@@ -4,6 +4,8 @@ import base64
 import contextlib
 import itertools
 import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from caption_server import SLOW, Reply, caption, serving
@@ -147,6 +149,21 @@ def test_an_answer_now_and_then_keeps_the_stage_going():
         endpoint = Endpoint(Server(log.url, None, 0.3, 3, 0.05, patience=0.8), CONFIG)
         assert [endpoint(PICTURES) for _ in range(4)] == ["a dog"] * 4  # 0.35 s of pauses for each
         endpoint.close()
+
+
+def test_as_many_requests_are_under_way_as_there_are_threads():
+    """The client's own limit is 100; `runtime.caption_requests` may ask for more of a large server."""
+    slow = caption("a dog")
+    slow.seconds = 2.5
+    with serving(lambda *_: slow) as log, ThreadPoolExecutor(120) as pool:
+        endpoint = Endpoint(Server(log.url, None, 30.0, 0), CONFIG)
+        asked = []
+        for _ in range(120):
+            asked.append(pool.submit(endpoint, PICTURES))
+            time.sleep(0.005)
+        assert [each.result() for each in asked] == ["a dog"] * 120
+        endpoint.close()
+    assert log.most > 100
 
 
 def test_the_budget_counts_every_request_and_is_never_exceeded():
