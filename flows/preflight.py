@@ -28,13 +28,18 @@ def check_workspace(root: Path) -> Params:
             raise UserError(f"{root.resolve()} has no {needed}: run this in a clone of Reelforge")
     params = Params.load(root / "params.yaml")
     stages_of(params)  # every stage has its section
+    return params
+
+
+def check_room(root: Path, params: Params) -> None:
+    """There is room on the disk for a run. Raises `UserError`."""
     free_gb = shutil.disk_usage(root).free / GIGABYTE
     if free_gb < params.runtime.min_free_gb:
         raise UserError(
             f"no space for the run: {free_gb:.1f} GB free in {root.resolve()}, a run needs"
-            f" {params.runtime.min_free_gb:g} GB; free some (`dvc gc -w`, `make clean`) or lower runtime.min_free_gb"
+            f" {params.runtime.min_free_gb:g} GB; free some (`reelforge data prune`, `dvc gc -w`, `make clean`), or"
+            " lower runtime.min_free_gb"
         )
-    return params
 
 
 def check_videos(folder: Place, config: IngestConfig, root: Path) -> None:
