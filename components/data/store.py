@@ -226,10 +226,8 @@ def _by_key(table: pa.Table, key: str) -> pa.Table:
     keys = table[key]
     if keys.null_count or len(keys.unique()) != len(keys):
         raise ValueError(f"`{key}` must name each row once: {len(keys)} rows, {len(keys.unique())} names")
-    if pc.all(pc.less(keys[:-1], keys[1:])).as_py() in (
-        True,
-        None,
-    ):  # as a stage has read them: nothing is copied
+    # as a stage has read them: nothing is copied
+    if len(keys) < 2 or pc.all(pc.less(keys[:-1], keys[1:])).as_py():
         return table
     order = pc.sort_indices(keys)
     columns = [_taken(column, order) for column in table.columns]
