@@ -173,7 +173,8 @@ def test_a_stage_that_hangs_and_says_nothing_is_ended_at_its_time_limit(tmp_path
     with pytest.raises(StageFailed, match=r"runtime\.stage_hours"):
         reproduce("sleep", tmp_path, on_line=print, parent_run=None, hours=6 / 3600)
     assert time.monotonic() - began < 40  # it would sleep for 60 seconds
-    assert not psutil.Process().children(recursive=True)
+    commands = [each.cmdline() for each in psutil.Process().children(recursive=True)]
+    assert not [each for each in commands if SLEEPER in each]
 
 
 def test_progress_lines_are_read_and_others_are_not(capsys, monkeypatch):
