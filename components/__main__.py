@@ -63,7 +63,8 @@ def _leave(stage: str, root: Path, message: str, exit_code: int) -> int:
 
         report_outcome(checkpoints_of(root, stage), message, exit_code)
     else:
-        print(f"{stage}: {message}", file=sys.stderr)
+        for line in message.removeprefix(f"{stage}: ").splitlines():  # flows know the message by the name
+            print(f"{stage}: {line}", file=sys.stderr)
     return exit_code
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock
 
@@ -40,8 +41,8 @@ class BlockCache:
             return None
         return path
 
-    def put(self, key: str, size: int, fill: Callable[[Path], None]) -> Path:
-        """Make the entry of a key: `fill` writes its `size` bytes to the file it is given.
+    def put(self, key: str, size: int, fill: Callable[[BinaryIO], object]) -> Path:
+        """Make the entry of a key: `fill` writes its `size` bytes to the file it is given, which has that length.
 
         Raises `UserError` for an entry that is larger than the whole cache.
         """
@@ -49,7 +50,8 @@ class BlockCache:
         partial = path.with_name(f"{path.name}.{os.getpid()}.{time.monotonic_ns()}{PARTIAL}")
         self._reserve(partial, size)
         try:
-            fill(partial)
+            with partial.open("r+b") as file:
+                fill(file)
             partial.replace(path)
         except BaseException:
             partial.unlink(missing_ok=True)

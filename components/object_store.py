@@ -222,9 +222,9 @@ def pause_after(attempt: int) -> float:
     return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
 
 
-def read_bytes(bucket: str, key: str) -> bytes:
-    """A whole small object, as it is now. Raises `FileNotFoundError`, `ObjectError`."""
-    facts = facts_of(bucket, key)
+def read_bytes(bucket: str, key: str, facts: Facts | None = None) -> bytes:
+    """A whole small object, as it is now, or as `facts` say it was. Raises `FileNotFoundError`, `ObjectError`."""
+    facts = facts or facts_of(bucket, key)
     found = bytearray()
     if facts.st_size:
         read_range(bucket, key, facts.etag, (0, facts.st_size), found.extend)

@@ -115,7 +115,7 @@ class ObjectPath:
 
     def read_bytes(self) -> bytes:
         """The whole object, past the cache: for small ones."""
-        return object_store.read_bytes(self.bucket, self.key)
+        return object_store.read_bytes(self.bucket, self.key, self.facts)
 
     def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         return self.read_bytes().decode(encoding, errors)
@@ -199,9 +199,8 @@ def _cached(place: ObjectPath, facts: Facts, span: tuple[int, int]) -> BinaryIO:
     """These bytes of an object as an open file, which stays readable when the cache lets it go."""
     key = f"{object_store.endpoint()} {place} {facts.etag} {span[0]}-{span[1]}"
 
-    def fill(path: Path) -> None:
-        with path.open("wb") as file:
-            object_store.read_range(place.bucket, place.key, facts.etag, span, file.write)
+    def fill(file: BinaryIO) -> None:
+        object_store.read_range(place.bucket, place.key, facts.etag, span, file.write)
 
     while True:
         path = place.cache.get(key) or place.cache.put(key, span[1] - span[0], fill)
@@ -277,10 +276,14 @@ def stamp_of(place: Place) -> str:
 
 def sha256_of_file(place: Place) -> str:
     """Digest of a file's bytes."""
-    digest = hashlib.sha256()
     with place.open("rb") as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            digest.update(chunk)
+        return _sha256(stream)
+
+
+def _sha256(stream: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while chunk := stream.read(CHUNK_BYTES):
+        digest.update(chunk)
     return digest.hexdigest()
 
 
@@ -312,10 +315,10 @@ def fetch(place: Place, *, sha256: str | None = None) -> Path:
     facts = place.stat()
     key = f"{object_store.endpoint()} {place} {facts.etag} whole"
 
-    def fill(path: Path) -> None:
-        with path.open("wb") as file:
-            object_store.read_range(place.bucket, place.key, facts.etag, (0, facts.st_size), file.write)
-        if sha256 and (found := sha256_of_file(path)) != sha256:
+    def fill(file: BinaryIO) -> None:
+        object_store.read_range(place.bucket, place.key, facts.etag, (0, facts.st_size), file.write)
+        file.seek(0)
+        if sha256 and (found := _sha256(file)) != sha256:
             raise ObjectError(f"{place} was changed or damaged: its sha256 is {found}, {sha256} was expected")
 
     return place.cache.get(key) or place.cache.put(key, facts.st_size, fill)

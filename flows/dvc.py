@@ -6,13 +6,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import current_thread, main_thread
-from typing import IO
+from threading import Event, Timer, current_thread, main_thread
+from typing import IO, Any
 
 from components.errors import Interruption, UserError
 from components.params import Params
@@ -95,8 +94,7 @@ def reproduce(
     """Run `dvc repro --single-item` for one stage; True if it ran, False if it was up to date.
 
     Every line of output goes to `on_line`. Raises `StageRefused` for a user's error (exit code 2 of the stage),
-    `Interruption` where it was asked to stop and can go on, `StageFailed` for anything else, `TimeoutError` after
-    `hours`.
+    `Interruption` where it was asked to stop and can go on, `StageFailed` for anything else, and after `hours`.
     """
     address = STAGES[stage].address if stage in STAGES else stage
     command = dvc_command("repro", "--single-item", *(["--force"] if force else []), address)
@@ -104,16 +102,16 @@ def reproduce(
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
     kept: deque[str] = deque(maxlen=KEPT_LINES)
     ran = False
-    deadline = time.monotonic() + hours * 3600
-    with _process(command, root, environment) as process:
+    with _process(command, root, environment) as process, _time_limit(process, hours * 3600) as is_over:
         assert process.stdout is not None
         for line in _lines(process.stdout):
             kept.append(line)
             ran = ran or line.startswith(f"Running stage '{address}'")
             on_line(line)
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"stage {stage} took longer than {hours:g} h (runtime.stage_hours)")
         code = process.wait()
+    if is_over():
+        message = f"it took longer than {hours:g} h (runtime.stage_hours), and was ended"
+        raise StageFailed(stage, message, mendable=False)
     if code != 0:
         raise _failure(stage, list(kept))
     return ran
@@ -142,7 +140,7 @@ def _process(command: list[str], root: Path, environment: dict[str, str]) -> Ite
         yield process
     finally:
         if process.poll() is None:
-            _stop(process)
+            _stop(process, process.communicate)
 
 
 @contextmanager
@@ -162,13 +160,35 @@ def _interruptible() -> Iterator[None]:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _stop(process: subprocess.Popen[str]) -> None:
-    os.killpg(process.pid, signal.SIGINT)
+@contextmanager
+def _time_limit(process: subprocess.Popen[str], seconds: float) -> Iterator[Callable[[], bool]]:
+    """Stop the child after so long, also one that says nothing; what is yielded tells whether that was needed."""
+    over = Event()
+
+    def end() -> None:
+        if process.poll() is None:
+            over.set()
+            _stop(process, process.wait)  # what it still says is read by the thread that waits for its lines
+
+    timer = Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
     try:
-        process.communicate(timeout=STOP_SECONDS)
+        yield over.is_set
+    finally:
+        timer.cancel()
+
+
+def _stop(process: subprocess.Popen[str], wait: Callable[..., Any]) -> None:
+    """Interrupt the child's group, and end it where it does not leave in time."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
+    try:
+        wait(timeout=STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        wait()
 
 
 def _failure(stage: str, lines: list[str]) -> BaseException:

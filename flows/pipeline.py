@@ -21,6 +21,7 @@ from components.tracking import pipeline_run
 from flows import tasks
 from flows.dvc import changed, descendants
 from flows.observe import observer
+from flows.preflight import check_models
 from flows.tasks import Workspace, run_stage
 
 EXTRACTOR, LADDER, EVALUATE, GATE = "extractor", "ladder", "evaluate", "gate"
@@ -91,6 +92,7 @@ def data(
 ) -> None:
     """From files to a validated, captioned, deduplicated clip table, and the page that explains it."""
     run = Run.of(root, stale, parent_run=parent_run, force=force)
+    check_models(run.workspace.root, run.workspace.params, run.stale)
     run.bring_up_to_date("data")
     if run.touches("data") or not tasks.has_data_report(run.workspace):
         tasks.data_report(run.workspace)

@@ -2,7 +2,8 @@
 
 import shutil
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import chdir
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,13 +28,18 @@ def check_workspace(root: Path) -> Params:
             raise UserError(f"{root.resolve()} has no {needed}: run this in a clone of Reelforge")
     params = Params.load(root / "params.yaml")
     stages_of(params)  # every stage has its section
+    return params
+
+
+def check_room(root: Path, params: Params) -> None:
+    """There is room on the disk for a run. Raises `UserError`."""
     free_gb = shutil.disk_usage(root).free / GIGABYTE
     if free_gb < params.runtime.min_free_gb:
         raise UserError(
             f"no space for the run: {free_gb:.1f} GB free in {root.resolve()}, a run needs"
-            f" {params.runtime.min_free_gb:g} GB; free some (`dvc gc -w`, `make clean`) or lower runtime.min_free_gb"
+            f" {params.runtime.min_free_gb:g} GB; free some (`reelforge data prune`, `dvc gc -w`, `make clean`), or"
+            " lower runtime.min_free_gb"
         )
-    return params
 
 
 def check_videos(folder: Place, config: IngestConfig, root: Path) -> None:
@@ -82,6 +88,24 @@ def check_sources(root: Path, params: Params) -> None:
         check_videos(place_in(root, params.ingest.videos), params.ingest, root)
     if params.caption.source not in {made_here, params.ingest.videos}:
         check_captions(place_in(root, params.caption.source))
+
+
+def check_models(root: Path, params: Params, stale: Collection[str]) -> None:
+    """Detectors, weights and the captioning model that stages which have to run ask for, hours from now perhaps.
+
+    Raises `UserError`.
+    """
+    from components.data.captioning.write import check_model
+    from components.data.scenes import check_detector
+    from components.data.scorers import check_weights
+
+    with chdir(root):  # where stages run, and what their paths are relative to
+        if "split" in stale:
+            check_detector(params.split)
+        if "score" in stale:
+            check_weights(params.score)
+        if "caption" in stale and params.caption.vision is not None:
+            check_model(params.caption.vision, Path(), params.runtime)
 
 
 def check_port(port: int, *, purpose: str, option: str) -> None:

@@ -252,13 +252,17 @@ class _Names:
     def __init__(self, videos: Iterable[str]) -> None:
         # Without their suffix too: the sidecar `a.json` belongs to every video of its stem, `a.mp4` and `a.mkv`.
         self._paths: dict[str, list[str]] = defaultdict(list)
-        self._names: dict[str, list[str]] = defaultdict(list)
+        self._names: dict[str, str | None] = {}  # None where several videos have the name
+        self._in_folders: dict[str, list[str]] = defaultdict(
+            list
+        )  # by name and the folder it is in, "" at the top
         for video in sorted(set(videos)):
             path = PurePosixPath(video)
             for key in (video, path.with_suffix("").as_posix()):
                 self._paths[key].append(video)
-            for key in (path.name, path.stem):
-                self._names[key].append(video)
+            for name in {path.name, path.stem}:
+                self._names[name] = None if name in self._names else video
+                self._in_folders[f"{path.parent.name}/{name}"].append(video)
 
     def find(self, name: str) -> list[str] | RowProblem:
         """The videos of a relative path, else the one video whose path ends as `name` does, or the other way round.
@@ -268,9 +272,17 @@ class _Names:
         path = PurePosixPath(name.replace("\\", "/"))
         if exact := self._paths.get(path.as_posix()):
             return exact
-        shared = {
-            video: _shared_folders(path, PurePosixPath(video)) for video in self._names.get(path.name, ())
-        }
+        if len(path.parts) == 1:
+            if path.name not in self._names:
+                return RowProblem.UNMATCHED
+            alone = self._names[path.name]
+            return RowProblem.AMBIGUOUS if alone is None else [alone]
+        alike = [
+            video
+            for folder in (path.parent.name, "")
+            for video in self._in_folders.get(f"{folder}/{path.name}", ())
+        ]
+        shared = {video: _shared_folders(path, PurePosixPath(video)) for video in alike}
         known = {video: count for video, count in shared.items() if count is not None}
         if not known:
             return RowProblem.UNMATCHED

@@ -22,6 +22,8 @@ from components.data.encode_plan import Encoders, Plan, Shape
 from components.data.encode_workers import make_shards
 from components.data.latent_shards import ShardRecord, read_record, read_text_record, sample_parts
 from components.data.latents import Family, LatentManifest, TextTable
+from components.data.outcomes import Outcome
+from components.data.reasons import SourceReason
 from components.data.samples import NO_SAMPLES, SampleTable, write_samples
 from components.data.shards import Shard
 from components.data.store import Manifest as ClipTable
@@ -31,6 +33,10 @@ from components.report import Report
 from components.storage import Place
 
 INPUTS = ("clips", "videos", "autoencoder", "text")
+MAY_BE_HAD = (
+    SourceReason.UNREACHABLE,
+    Outcome.TIMED_OUT,
+)  # by another run, or with more `runtime.item_seconds`
 
 
 @dataclass
@@ -192,6 +198,7 @@ def _report(
     empty = [b for b in buckets_of(config.buckets) if (b.resolution, b.key) not in filled]
     what = "rows" if config.precompute else "clips, encoded as training asks for them"
     left_out = {name: count for name, count in balanced.items() if name not in ("in", "kept")}
+    again = sum(left_out.get(name, 0) for name in MAY_BE_HAD)
     return Report(
         stage,
         metrics={"rows": sum(filled.values()), "captions": captions},
@@ -203,6 +210,7 @@ def _report(
                 for (resolution, key), rows in sorted(filled.items())
             ),
             *(f"bucket {bucket.resolution} {bucket.key}: no clip" for bucket in empty),
+            *([f"{again} clips were not had in time: `reelforge stage {stage} --force`"] if again else []),
         ],
         balance={"clips": balanced},
     )

@@ -28,6 +28,7 @@ from components.data.latent_shards import (
 from components.data.mirror import MIRRORED, PLAIN, may_be_mirrored, mirrored
 from components.data.outcomes import Limits
 from components.data.pixels import as_pixels
+from components.data.reasons import SourceReason
 from components.data.windows import WindowRequest, read_all
 from components.errors import ContractError
 from components.storage import Place
@@ -63,7 +64,7 @@ class Piece(Protocol):
         """Clips or captions in it, for the progress."""
         ...
 
-    def is_made(self, store: Place) -> bool: ...
+    def is_made(self, job: EncodeJob) -> bool: ...
 
     def make(self, maker: "Maker") -> None: ...
 
@@ -112,8 +113,13 @@ class LatentPiece:
     def size(self) -> int:
         return len(self.clips)
 
-    def is_made(self, store: Place) -> bool:
-        return read_record(store, self.file) is not None
+    def is_made(self, job: EncodeJob) -> bool:
+        """False also for a shard that lacks clips which this run may get."""
+        record = read_record(job.store, self.file)
+        if record is None or record.may_gain(job.limits.item_seconds):
+            return False
+        gone = {clip for clip, reason in record.left_out if reason == SourceReason.MISSING}
+        return not any(clip.path.is_file() for clip in self.clips if clip.clip_id in gone)
 
     def make(self, maker: Maker) -> None:
         """Write the shard; clips that cannot be used are listed beside it with their reason."""
@@ -121,7 +127,9 @@ class LatentPiece:
         windows = self._windows(maker.job, members, left_out)
         encoded = [maker.encode(batch) for batch in _batches(windows, maker.job.config.batch)]
         latents = torch.cat(encoded) if encoded else torch.zeros((0, *self.latent_shape), dtype=torch.float16)
-        write_latents(maker.job.store, self.file, latents.numpy(), members, left_out)
+        job = maker.job
+        seconds = job.limits.item_seconds
+        write_latents(job.store, self.file, latents.numpy(), members, left_out, item_seconds=seconds)
 
     def _windows(
         self, job: EncodeJob, members: Members, left_out: list[tuple[str, str]]
@@ -164,8 +172,8 @@ class TextPiece:
     def size(self) -> int:
         return len(self.captions)
 
-    def is_made(self, store: Place) -> bool:
-        return read_text_record(store, self.file) is not None
+    def is_made(self, job: EncodeJob) -> bool:
+        return read_text_record(job.store, self.file) is not None
 
     def make(self, maker: Maker) -> None:
         """Write the shard of their embeddings."""
@@ -185,9 +193,9 @@ def _batches(windows: Iterable[np.ndarray[Any, Any]], count: int) -> Iterator[np
         yield np.stack(batch)
 
 
-def missing(pieces: Sequence[Piece], store: Place) -> list[Piece]:
+def missing(pieces: Sequence[Piece], job: EncodeJob) -> list[Piece]:
     """The pieces that no run has finished."""
-    waiting = [piece for piece in pieces if not piece.is_made(store)]
+    waiting = [piece for piece in pieces if not piece.is_made(job)]
     if len(waiting) < len(pieces):
         log.info("%d of %d shards are there already", len(pieces) - len(waiting), len(pieces))
     return waiting

@@ -27,7 +27,7 @@ def make_shards(pieces: Sequence[Piece], job: EncodeJob, workers: int, *, title:
 
     Raises `UserError` where a process fails; shards that are finished stay.
     """
-    waiting = missing(pieces, job.store)
+    waiting = missing(pieces, job)
     workers = min(workers, len(waiting))
     with progress(title, sum(piece.size for piece in waiting)) as advance:
         if workers <= 1:

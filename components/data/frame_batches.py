@@ -5,6 +5,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from components.autoencoder.config import FramesConfig
 from components.data.buckets import available_frames
 from components.data.clips import Clip
 from components.data.frames import UndecodableError, read_frames
-from components.data.schedule import permutation
+from components.data.schedule import Indices, permutation
 from components.errors import UserError
 from components.runtime import cpu_count
 
@@ -40,12 +41,14 @@ class FrameBatches:
         self.data = data
         self.seed = seed
         self._cache = _FrameCache(data, cache_bytes)
+        self._order = lru_cache(maxsize=2)(self._make_order)  # a batch may lie in two epochs
         self._pool = ThreadPoolExecutor(cpu_count(), thread_name_prefix="frames")  # PyAV releases the lock
 
     def batch(self, position: int, frames: int | None = None) -> Tensor:
         """(B, 3, T, H, W) in [-1, 1]; T is `frames`, by default the configured number."""
         count = frames or self.data.frames
         slots = range(position * self.data.batch, (position + 1) * self.data.batch)
+        self._order(slots[0] // len(self.clips))  # once, and not by every thread
         windows = list(self._pool.map(lambda slot: self._window(slot, count), slots))
         stacked = torch.from_numpy(np.stack(windows))  # (B, T, H, W, 3)
         return stacked.permute(0, 4, 1, 2, 3).float().div_(127.5).sub_(1.0)
@@ -53,7 +56,7 @@ class FrameBatches:
     def _window(self, slot: int, count: int) -> Frames:
         """A window of the clip in that slot; of the next readable one if it cannot be used."""
         epoch, place = divmod(slot, len(self.clips))
-        order = permutation(self.seed, epoch, "frames", len(self.clips))
+        order = self._order(epoch)
         for step in range(len(order)):
             whole = self._cache.read(self.clips[order[(place + step) % len(order)]])
             if len(whole) >= count:
@@ -61,6 +64,10 @@ class FrameBatches:
                 first = int(rng.integers(len(whole) - count + 1))
                 return whole[first : first + count]
         raise UserError(f"none of {len(order)} clips can be decoded to {count} frames")
+
+    def _make_order(self, epoch: int) -> Indices:
+        """The clips of an epoch in order: of ten millions it takes as long as many decoded windows."""
+        return permutation(self.seed, epoch, "frames", len(self.clips))
 
 
 class _FrameCache:

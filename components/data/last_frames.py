@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import av
-
 from components.data.frames import read_frames
-from components.data.video import Pixels, UndecodableError
+from components.data.video import Pixels, UndecodableError, VideoFile
 from components.errors import UserError
 
 
@@ -14,7 +12,7 @@ def last_frames(path: Path, count: int, *, fps: float, height: int, width: int) 
     if not path.is_file():
         raise UserError(f"{path} does not exist; give an image or a video file")
     try:
-        end = _seconds(path)
+        end = _end(path)
         frames = read_frames(
             path, max(0.0, end - count / fps), max(end, 1 / fps), fps=fps, height=height, width=width
         )
@@ -25,11 +23,8 @@ def last_frames(path: Path, count: int, *, fps: float, height: int, width: int) 
     return frames[-count:]
 
 
-def _seconds(path: Path) -> float:
-    """Length of a file; 0 for a picture."""
-    try:
-        with av.open(str(path)) as container:
-            seconds: float = (container.duration or 0) / av.time_base
-            return seconds
-    except av.error.FFmpegError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+def _end(path: Path) -> float:
+    """When the last frame ends, in seconds: a container may say when its sound does. Raises `UndecodableError`."""
+    with VideoFile(path) as video:
+        times = video.packet_times()
+        return times[-1] + video.frame_seconds if times else 0.0

@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from components.data.outcomes import Outcome
+from components.data.reasons import SourceReason
 from components.data.samples import part_of
 from components.data.shards import Shard, layout_of, write_shard
 from components.storage import Place, new_file
@@ -38,13 +40,25 @@ class Members:
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What is written beside a shard. `offset`: first byte of its first row; `left_out`: (clip, reason)."""
+    """What is written beside a shard. `offset`: first byte of its first row; `left_out`: (clip, reason).
+
+    `item_seconds` is what the reading of a clip was allowed to take.
+    """
 
     shard: Shard
     offset: int
     row_bytes: int
     members: Members
     left_out: list[tuple[str, str]]
+    item_seconds: float = 0.0
+
+    def may_gain(self, item_seconds: float) -> bool:
+        """True where a clip was left out that is not to blame: another run, or a longer limit, may get it."""
+        longer = self.item_seconds < item_seconds
+        return any(
+            reason == SourceReason.UNREACHABLE or (reason == Outcome.TIMED_OUT and longer)
+            for _, reason in self.left_out
+        )
 
 
 def write_latents(
@@ -53,11 +67,13 @@ def write_latents(
     latents: NDArray[np.float16],
     members: Members,
     left_out: Sequence[tuple[str, str]] = (),
+    *,
+    item_seconds: float = 0.0,
 ) -> ShardRecord:
     """Write a shard and its record; latents: (N, C, t, h, w)."""
     shard = write_shard(store, file, {LATENTS: latents})
     place = layout_of(store / file)[LATENTS]
-    record = ShardRecord(shard, place.start, place.row_bytes, members, list(left_out))
+    record = ShardRecord(shard, place.start, place.row_bytes, members, list(left_out), item_seconds)
     _write_record(store, file, asdict(record))
     return record
 
@@ -68,7 +84,8 @@ def read_record(store: Place, file: str) -> ShardRecord | None:
     if raw is None or not _is_whole(store / file, shard := Shard(**raw["shard"])):
         return None
     left_out = [(clip, reason) for clip, reason in raw["left_out"]]
-    return ShardRecord(shard, raw["offset"], raw["row_bytes"], Members(**raw["members"]), left_out)
+    members, seconds = Members(**raw["members"]), raw.get("item_seconds", 0.0)
+    return ShardRecord(shard, raw["offset"], raw["row_bytes"], members, left_out, seconds)
 
 
 def write_text(store: Place, file: str, text: NDArray[np.float16], mask: NDArray[np.bool_]) -> Shard:
@@ -96,7 +113,7 @@ def _write_record(store: Place, file: str, record: dict[str, Any]) -> None:
 def _read_record(store: Place, file: str) -> dict[str, Any] | None:
     try:
         record: dict[str, Any] = json.loads((store / _record_file(file)).read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # a machine that lost its power may leave an empty file
         return None
     return record
 

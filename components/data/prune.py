@@ -41,9 +41,18 @@ class Removable:
     versions: tuple[int, ...] = ()
 
 
-def find_removable(root: Path, params: Sequence[Params]) -> list[Removable]:
-    """All that neither these parameter sets nor a manifest of the workspace ask for."""
-    return [*_results(root, params), *_tables(root)]
+def find_removable(root: Path, params: Sequence[Params], *, others_too: bool = False) -> list[Removable]:
+    """All that neither these parameter sets nor a manifest of the workspace ask for.
+
+    `others_too`: states of tables also where the store may be that of other workspaces, whose manifests are not known.
+    """
+    return [*_results(root, params), *(_tables(root) if others_too or has_own_store(root) else ())]
+
+
+def has_own_store(root: Path) -> bool:
+    """True where the tables lie in the workspace, so that nobody else has manifests of their states."""
+    place = store_of(root)
+    return isinstance(place, Path) and place.resolve().is_relative_to(root.resolve())
 
 
 def remove(found: Iterable[Removable]) -> None:

@@ -37,7 +37,7 @@ class SourceReason(StrEnum):
     NO_VIDEO = "no_video"  # sound or subtitles only
     ZERO_LENGTH = "zero_length"
     UNREACHABLE = (
-        "unreachable"  # the object store did not hand it out, after all attempts: another run may get it
+        "unreachable"  # the object store, or the file system, did not hand it out: another run may get it
     )
     MISSING = "missing_file"  # a manifest names it, and it is not below the videos folder
     BAD_ROW = "bad_row"  # a row of the manifest that cannot be understood

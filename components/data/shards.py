@@ -106,7 +106,8 @@ class ShardReader:
         targets = [memory[start : start + row_bytes] for start in range(0, len(memory), row_bytes)]
         if isinstance(self.store, Path):
             for (file, offset), target in zip(places, targets, strict=True):
-                if os.preadv(self._file(file).number, [target], offset) != row_bytes:
+                held = self._file(file)  # stays open while it is read, whatever other threads open
+                if os.preadv(held.number, [target], offset) != row_bytes:
                     raise ContractError(
                         f"{self.store / file} ends before byte {offset + row_bytes}; encode again"
                     )

@@ -122,7 +122,7 @@ def add_columns(
         return manifest
     if dataset.version != dataset.latest_version:
         dataset.restore()
-    dataset.add_columns(added.combine_chunks().to_reader())
+    dataset.add_columns(added.to_reader())
     dataset.tags.create(manifest.tag, dataset.version)
     return manifest
 
@@ -221,10 +221,26 @@ def _open(root: Path, manifest: Manifest) -> "LanceDataset":
 
 
 def _by_key(table: pa.Table, key: str) -> pa.Table:
+    import pyarrow.compute as pc
+
     keys = table[key]
     if keys.null_count or len(keys.unique()) != len(keys):
         raise ValueError(f"`{key}` must name each row once: {len(keys)} rows, {len(keys.unique())} names")
-    return table.sort_by(key).combine_chunks()
+    # as a stage has read them: nothing is copied
+    if len(keys) < 2 or pc.all(pc.less(keys[:-1], keys[1:])).as_py():
+        return table
+    order = pc.sort_indices(keys)
+    columns = [_taken(column, order) for column in table.columns]
+    return pa.Table.from_arrays(columns, schema=table.schema)
+
+
+def _taken(column: pa.ChunkedArray, rows: pa.Array) -> pa.ChunkedArray:
+    """These rows of a column; text of any length, where Arrow takes from an array of 2 GiB at most."""
+    if not pa.types.is_string(column.type):
+        return column.take(rows)
+    whole = column.cast(pa.large_string()).combine_chunks()
+    parts = (rows.slice(start, BATCH_ROWS) for start in range(0, len(rows), BATCH_ROWS))
+    return pa.chunked_array([whole.take(part).cast(column.type) for part in parts], column.type)
 
 
 def _extend(base: Manifest, added: pa.Table, stage: str, notes: dict[str, str] | None = None) -> Manifest:

@@ -4,6 +4,7 @@ Every stage that looks at pixels goes through here, so that all of them agree on
 whatever the container's clock starts at, and on which frame is shown then.
 """
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from components.data.pool import RejectedError
 from components.data.reasons import SourceReason
-from components.storage import ObjectError, ObjectFile, ObjectPath, Place
+from components.storage import ObjectFile, ObjectPath, Place
 
 TIME_TOLERANCE = 5e-4  # seconds; container clocks round, and no frame is shorter than this
 SEEK_SECONDS = 1.0  # decoding on is cheaper than a seek over a gap shorter than this
@@ -42,16 +43,15 @@ class VideoFile:
 
     def __init__(self, path: Place, *, threads: int = 1) -> None:
         self.path = path
-        self._object = _opened(path) if isinstance(path, ObjectPath) else None
+        self._file = _opened(path)
         try:
-            self.container = av.open(self._object or str(path), metadata_errors="ignore")
-        except av.error.FileNotFoundError:
-            raise  # no property of the data
-        except (av.error.FFmpegError, ObjectError) as error:
+            self.container = av.open(self._file, metadata_errors="ignore")
+        except (av.error.FFmpegError, OSError) as error:
+            self._file.close()
             raise self._undecodable(error) from None
         stream = self.container.streams.best("video")
         if stream is None:
-            self.container.close()
+            self._close()
             raise UndecodableError(SourceReason.NO_VIDEO, f"{path.name} has no video stream")
         self.stream: av.VideoStream = stream
         stream.codec_context.thread_count = threads
@@ -67,9 +67,11 @@ class VideoFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
         self.container.close()
-        if self._object is not None:
-            self._object.close()
+        self._file.close()
 
     @property
     def declared_seconds(self) -> float:
@@ -103,7 +105,7 @@ class VideoFile:
                         if known
                         else len(times) * self.frame_seconds
                     )
-        except (av.error.FFmpegError, ObjectError) as error:
+        except (av.error.FFmpegError, OSError) as error:
             raise self._undecodable(error) from None
         self._check_was_read()
         return sorted(times)
@@ -149,7 +151,7 @@ class VideoFile:
     def _seek(self, seconds: float) -> None:
         try:
             self.container.seek(self.start + int(seconds / self.time_base), stream=self.stream)
-        except (av.error.FFmpegError, ObjectError) as error:
+        except (av.error.FFmpegError, OSError) as error:
             raise self._undecodable(error) from None
 
     def _decode(self) -> Iterator[TimedFrame]:
@@ -158,7 +160,7 @@ class VideoFile:
         while True:
             try:
                 frame = next(frames, None)
-            except (av.error.FFmpegError, ObjectError) as error:
+            except (av.error.FFmpegError, OSError) as error:
                 raise self._undecodable(error) from None
             if frame is None:
                 self._check_was_read()
@@ -180,13 +182,12 @@ class VideoFile:
 
     def _check_was_read(self) -> None:
         """Decoders take a read that failed for the end of the file. Raises `UndecodableError`."""
-        if self._object is not None and self._object.error is not None:
-            raise self._undecodable(self._object.error)
+        if self._file.error is not None:
+            raise self._undecodable(self._file.error)
 
     def _undecodable(self, error: OSError) -> UndecodableError:
-        failed = self._object.error if self._object is not None else None
-        if failed is not None:
-            return UndecodableError(SourceReason.UNREACHABLE, str(failed))
+        if self._file.error is not None:
+            return UndecodableError(SourceReason.UNREACHABLE, str(self._file.error))
         return UndecodableError(SourceReason.UNREADABLE, f"{self.path.name}: {error.strerror}")
 
     def shown_size(self, frame: av.VideoFrame) -> tuple[int, int]:
@@ -197,13 +198,27 @@ class VideoFile:
         return (width, frame.height) if turned else (frame.height, width)
 
 
-def _opened(path: ObjectPath) -> ObjectFile:
+class _LocalFile(io.FileIO):
+    """A file of this machine that remembers a read which failed: decoders say that the data are bad, or at an end."""
+
+    error: OSError | None = None
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        try:
+            return super().read(size) or b""
+        except OSError as error:
+            self.error = error
+            raise
+
+
+def _opened(path: Place) -> ObjectFile | _LocalFile:
     """Raises `UndecodableError`."""
     try:
-        return ObjectFile(path)
+        return ObjectFile(path) if isinstance(path, ObjectPath) else _LocalFile(path)
     except FileNotFoundError:
-        raise UndecodableError(SourceReason.MISSING, f"{path.name}: no such object any more") from None
-    except ObjectError as error:
+        what = "object" if isinstance(path, ObjectPath) else "file"
+        raise UndecodableError(SourceReason.MISSING, f"{path.name}: no such {what} any more") from None
+    except OSError as error:
         raise UndecodableError(SourceReason.UNREACHABLE, str(error)) from None
 
 

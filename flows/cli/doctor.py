@@ -105,9 +105,9 @@ def _machine() -> str:
 
 
 def _disk() -> str:
-    from flows.preflight import check_workspace
+    from flows.preflight import check_room, check_workspace
 
-    check_workspace(ROOT)
+    check_room(ROOT, check_workspace(ROOT))
     return f"{shutil.disk_usage(ROOT).free / 1e9:.0f} GB free, params.yaml is valid"
 
 

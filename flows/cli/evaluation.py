@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from components.errors import UserError
-from flows.preflight import check_workspace
+from flows.preflight import check_room, check_workspace
 
 ROOT = Path()
 MODELS = {"champion", "candidate", "workspace"}
@@ -28,6 +28,7 @@ def evaluate(
     from flows.cli.generate import pipeline_folder
 
     params = check_workspace(ROOT)
+    check_room(ROOT, params)
     if (output / "record.json").exists():
         raise UserError(f"{output} holds an evaluation already; give another folder, or remove it")
     report = evaluate_model(ROOT.resolve(), params, pipeline_folder(model).resolve(), output.resolve())

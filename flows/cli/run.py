@@ -14,7 +14,14 @@ from components.storage import SCHEME
 from flows.cli.display import Display, duration
 from flows.cli.recipes import use_recipe
 from flows.dvc import StageFailed
-from flows.preflight import check_captions, check_port, check_sources, check_videos, check_workspace
+from flows.preflight import (
+    check_captions,
+    check_port,
+    check_room,
+    check_sources,
+    check_videos,
+    check_workspace,
+)
 from flows.share import how_to_share
 
 ROOT = Path()
@@ -70,7 +77,7 @@ def run(
 
     Example: reelforge run --videos ~/footage --captions ~/footage/captions.csv
     """
-    check_workspace(ROOT)
+    check_room(ROOT, check_workspace(ROOT))
     if recipe:
         use_recipe(ROOT, recipe)
     if videos or captions:
@@ -103,6 +110,7 @@ def _run_pipeline(ui: bool, mlflow_port: int, prefect_port: int, *, force: bool 
     from components.runtime import describe_machine, quiet_prefect
 
     params = check_workspace(ROOT)
+    check_room(ROOT, params)
     check_sources(ROOT, params)
     if ui and profile_path(ROOT) is None:  # else its services have pages already
         check_port(mlflow_port, purpose="the MLflow page", option="--mlflow-port")
@@ -170,6 +178,7 @@ def stage(
 
     find(name)
     params: Params = check_workspace(ROOT)
+    check_room(ROOT, params)
     display = Display(console, ROOT.resolve())
 
     def hear(line: str) -> None:
@@ -209,5 +218,5 @@ def pull() -> None:
     """
     from flows.share import pull as pull_recorded
 
-    check_workspace(ROOT)
+    check_room(ROOT, check_workspace(ROOT))
     console.print(f"what {pull_recorded(ROOT)} stages have made is here; `reelforge status` shows it")

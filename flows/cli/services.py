@@ -16,7 +16,7 @@ from rich.table import Table
 
 from components.errors import UserError
 from components.runtime import tracking_uri, use_profile
-from flows.preflight import check_port, check_workspace
+from flows.preflight import check_port, check_room, check_workspace
 
 ROOT = Path()
 STOP_SECONDS = 10
@@ -43,7 +43,7 @@ def up(
     """
     from flows.services import stack
 
-    check_workspace(ROOT)
+    check_room(ROOT, check_workspace(ROOT))
     started = time.monotonic()
 
     def said(line: str) -> None:

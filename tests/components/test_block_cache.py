@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -20,7 +21,7 @@ cache, draw = BlockCache(Path(sys.argv[1]), int(sys.argv[2])), random.Random(int
 for _ in range(150):
     name = draw.randrange(40)
     content = bytes([name]) * int(sys.argv[4])
-    path = cache.get(str(name)) or cache.put(str(name), len(content), lambda file: file.write_bytes(content))
+    path = cache.get(str(name)) or cache.put(str(name), len(content), lambda file: file.write(content))
     try:
         assert path.read_bytes() == content
     except FileNotFoundError:
@@ -54,20 +55,41 @@ def test_processes_share_entries_and_stay_below_the_limit(tmp_path):
 def test_what_was_used_longest_ago_goes_first(tmp_path):
     cache = BlockCache(tmp_path, 5 * ENTRY)
     for index in range(5):
-        path = cache.put(str(index), ENTRY, lambda file: file.write_bytes(bytes(ENTRY)))
+        path = cache.put(str(index), ENTRY, lambda file: file.write(bytes(ENTRY)))
         os.utime(path, (index, index))
     cache.get("0")  # used now
-    cache.put("new", ENTRY, lambda file: file.write_bytes(bytes(ENTRY)))
+    cache.put("new", ENTRY, lambda file: file.write(bytes(ENTRY)))
     assert cache.get("0")
     assert cache.get("new")
     assert cache.get("1") is None
+
+
+def test_the_room_of_an_entry_that_is_being_filled_is_not_given_to_others(tmp_path):
+    """Where the bytes are late, the room is taken all the same: by the length of what will be there."""
+    cache = BlockCache(tmp_path, 4 * ENTRY)
+    begun, others_are_in = threading.Event(), threading.Event()
+
+    def late(file):
+        begun.set()
+        others_are_in.wait(10)
+        file.write(bytes([7]) * 2 * ENTRY)
+
+    filling = threading.Thread(target=cache.put, args=("film", 2 * ENTRY, late))
+    filling.start()
+    assert begun.wait(10)
+    for index in range(6):
+        cache.put(str(index), ENTRY, lambda file: file.write(bytes(ENTRY)))
+    others_are_in.set()
+    filling.join()
+    assert size_of(tmp_path) <= 4 * ENTRY
+    assert cache.get("film").read_bytes() == bytes([7]) * 2 * ENTRY
 
 
 def test_an_entry_that_could_not_be_filled_leaves_nothing(tmp_path):
     cache = BlockCache(tmp_path, 2 * ENTRY)
 
     def broken(file):
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise ConnectionError
 
     for _ in range(5):
@@ -75,7 +97,7 @@ def test_an_entry_that_could_not_be_filled_leaves_nothing(tmp_path):
             cache.put("a", ENTRY, broken)
     assert cache.get("a") is None
     assert size_of(tmp_path) == 0
-    cache.put("b", 2 * ENTRY, lambda file: file.write_bytes(bytes(2 * ENTRY)))  # the room is free again
+    cache.put("b", 2 * ENTRY, lambda file: file.write(bytes(2 * ENTRY)))  # the room is free again
 
 
 def test_an_entry_larger_than_the_cache_says_what_to_raise(tmp_path):

@@ -94,6 +94,20 @@ def test_a_listing_spares_requests_and_travels_to_workers_without_it(remote, buc
     assert (sent, sent.listing) == (listed / "a.mp4", None)
 
 
+def test_a_small_file_that_was_listed_is_one_request(remote, s3_server, monkeypatch):
+    """There may be a sidecar for each of millions of videos."""
+    for index in range(5):
+        put(remote / f"{index}.json", b"12345")
+    asked = []
+    with s3.Proxy(s3_server, breaks=lambda request: asked.append(request.partition(b" ")[0])) as proxy:
+        s3.use(proxy.url, monkeypatch)
+        whole = storage.listed(remote)
+        asked.clear()
+        read = list(storage.read_many(whole / f"{index}.json" for index in range(5)))
+    assert read == [b"12345"] * 5
+    assert asked == [b"GET"] * 5
+
+
 def test_a_range_costs_its_blocks_once(remote, s3_server, monkeypatch):
     monkeypatch.setattr(storage, "BLOCK_BYTES", MEGABYTE)
     content = os.urandom(20 * MEGABYTE)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.edit_params import set_values
+from flows.preflight import check_workspace
 from tests.workspace import make_workspace, reelforge
 
 
@@ -71,6 +72,7 @@ def test_a_captions_file_without_its_columns_names_those_it_has(workspace, tmp_p
 def test_no_disk_space(workspace):
     set_values(workspace / "params.yaml", {"runtime.min_free_gb": 10_000_000})
     assert "no space" in refused(workspace, "run")
+    check_workspace(workspace)  # all that `reelforge status` and a rollback ask for: they need no room
 
 
 def test_a_port_in_use(workspace):

@@ -5,6 +5,7 @@ import re
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
@@ -96,6 +97,18 @@ def test_what_is_removed_is_not_missed_and_what_it_frees_is_what_it_said(root, c
         assert store.is_stored(root, root / f"artifacts/clips/{stage}.json")
     assert len(kept) == len(CHAIN)
     assert len([one for one in folders(root) if "score/text" in one]) == 1
+
+
+def test_states_in_a_store_of_several_clones_are_left_to_those_who_may_name_them(tmp_path, monkeypatch):
+    clones = [make_root(tmp_path / name, runtime__store=str(tmp_path / "store")) for name in ("one", "two")]
+    for number, clone in enumerate(clones):
+        rows = pa.table({"clip_id": ["a", "b"], "seconds": [float(number), 2.0]})
+        store.create(clone, "clips", rows, "split").write(clone / "artifacts/clips/split.json")
+    monkeypatch.setattr(data_prune, "ROOT", clones[1])
+    said = CliRunner().invoke(app, ["prune", "--yes"]).output
+    assert "other clones may name their states" in said
+    assert store.is_stored(clones[0], clones[0] / "artifacts/clips/split.json")
+    assert "1 states" in CliRunner().invoke(app, ["prune", "--shared-store"]).output
 
 
 def files(root):

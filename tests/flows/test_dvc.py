@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from components.__main__ import _leave
 from components.errors import Interruption, ParamsError
 from components.params import Params
 from components.stages import STAGES, stages_of
@@ -93,6 +94,15 @@ def test_exit_code_2_is_the_users_to_mend_and_not_tried_again():
     assert str(failure) == "ingest: x is empty"
 
 
+def test_all_lines_of_what_a_stage_refused_reach_the_user(capsys, tmp_path):
+    message = "ingest: none of the 2 videos can be used:\n  a.mp4: truncated\n  b.mp4: no_video\nRepair them."
+    assert _leave("ingest", tmp_path, message, 2) == 2
+    said = capsys.readouterr().err.splitlines()
+    failure = _failure("ingest", ["12:00:00  INFO  x", *said, "ERROR: failed to run: python, exited with 2"])
+    assert isinstance(failure, StageRefused)
+    assert str(failure) == message
+
+
 @pytest.mark.parametrize(("code", "mendable"), [(1, True), (-9, True), (2, False)])
 def test_other_exits_may_be_tried_again_unless_a_person_must_mend_something(code, mendable):
     failure = _failure("ingest", [f"ERROR: failed to run: python, exited with {code}"])
@@ -153,6 +163,18 @@ def test_a_stage_stops_although_its_flow_was_started_to_ignore_interruptions(tmp
         stage.wait(30)  # half of what it would sleep
     finally:
         flow.wait(60)
+
+
+def test_a_stage_that_hangs_and_says_nothing_is_ended_at_its_time_limit(tmp_path):
+    command = f'{sys.executable} -c "{SLEEPER}"'
+    (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": {"sleep": {"cmd": command}}}))
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=tmp_path, check=True)
+    began = time.monotonic()
+    with pytest.raises(StageFailed, match=r"runtime\.stage_hours"):
+        reproduce("sleep", tmp_path, on_line=print, parent_run=None, hours=6 / 3600)
+    assert time.monotonic() - began < 40  # it would sleep for 60 seconds
+    commands = [each.cmdline() for each in psutil.Process().children(recursive=True)]
+    assert not [each for each in commands if SLEEPER in each]
 
 
 def test_progress_lines_are_read_and_others_are_not(capsys, monkeypatch):

@@ -33,13 +33,17 @@ SILENT = 3  # clips in a row that nobody answered, before any was answered: the 
 
 @dataclass(frozen=True)
 class Server:
-    """Where the model is, and how patient to be. `pause`: seconds before the first repetition; then twice that."""
+    """Where the model is, and how patient to be. `pause`: seconds before the first repetition; then twice that.
+
+    `patience`: seconds in which no request got what it asked for, after which the server is taken to be gone.
+    """
 
     url: str  # as http://host:8000/v1
     key: str | None
     seconds: float
     retries: int
     pause: float = 1.0
+    patience: float = 600.0
 
 
 class Endpoint:
@@ -54,8 +58,13 @@ class Endpoint:
         self.requests = 0
         self._answered = 0
         self._silent = 0
+        self._in_vain: list[
+            float
+        ] = []  # when requests were made of which nothing came, since the last caption
         self._lock = threading.Lock()
-        self._client = httpx.Client(headers=headers, timeout=server.seconds, trust_env=False)
+        # `runtime.caption_requests` says how many are under way: the library would keep all but 100 waiting
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        self._client = httpx.Client(headers=headers, timeout=server.seconds, limits=limits, trust_env=False)
 
     def close(self) -> None:
         self._client.close()
@@ -74,12 +83,14 @@ class Endpoint:
                     text = _text_of(response)
                     if text is not None:
                         self._note(answered=True)
+                        self._in_vain = []
                         return text
                     problem, pause = CaptionProblem.MALFORMED, None
                 else:
                     self._note(answered=True)
                     self._raise_final(response)
                     problem, pause = CaptionProblem.UNAVAILABLE, _asked_pause(response)
+            self._check_patience()
             if attempt < self.server.retries:
                 time.sleep(self._pause(attempt, pause))
         raise RejectedError(problem, f"{self.server.retries + 1} requests without a caption")
@@ -114,6 +125,18 @@ class Endpoint:
                     " `runtime.caption_endpoint` says where it is, as http://host:8000/v1"
                 )
 
+    def _check_patience(self) -> None:
+        """Raise where nothing has come of any request for long: a gateway answers for a server that is gone."""
+        with self._lock:
+            self._in_vain.append(time.monotonic())
+            seconds, requests = self._in_vain[-1] - self._in_vain[0], len(self._in_vain)
+        patience = max(self.server.patience, self.server.seconds)
+        if seconds > patience and requests > SILENT * (self.server.retries + 1):
+            raise UserError(
+                f"{self.server.url} has given no caption for {seconds / 60:.0f} min: is the server up? What it"
+                " has said is kept: `reelforge run` goes on from there"
+            )
+
     def _raise_final(self, response: "httpx.Response") -> None:
         """Raise where another try would end the same way."""
         status, said = response.status_code, " ".join(response.text.split())[:300]
@@ -128,6 +151,7 @@ class Endpoint:
                 f" (HTTP 404): {said}; see `caption.vision.model` and `runtime.caption_endpoint`"
             )
         if status not in BUSY:
+            self._in_vain = []
             raise RejectedError(CaptionProblem.REFUSED, f"HTTP {status}: {said}")
 
     def _pause(self, attempt: int, asked: float | None) -> float:

@@ -51,7 +51,7 @@ def write_captions(
     clips: Sequence[Row], config: VisionConfig, root: Path, videos: Place, runtime: RuntimeConfig
 ) -> Written:
     """Ask about every clip that was not asked about yet. Raises `UserError` where asking on is pointless."""
-    _check(config, root, runtime)
+    check_model(config, root, runtime)
     answers = Answers(root / FOLDER / f"{identity(config, root)}.jsonl")
     waiting = [clip for clip in clips if answers.get(clip["clip_id"]) is None]
     problems: dict[str, str] = {}
@@ -86,7 +86,7 @@ def identity(config: VisionConfig, root: Path) -> str:
     return sha256_of_json(asked)[:16]
 
 
-def _check(config: VisionConfig, root: Path, runtime: RuntimeConfig) -> None:
+def check_model(config: VisionConfig, root: Path, runtime: RuntimeConfig) -> None:
     """Raises `UserError` where no model is named that could be asked."""
     if config.weights:
         warn_of_unwatched({"caption.vision.weights": config.weights}, root)

@@ -16,6 +16,7 @@ from components.params import Params
 from components.stage import CLIPS
 
 STATES = ("dedup", "caption", "filter", "score", "split")  # newest first
+REASONS = ("reasons", "caption_reasons")  # of the filter, and of the language of a caption
 COLUMNS = (
     "clip_id",
     "source",
@@ -23,7 +24,7 @@ COLUMNS = (
     "end_seconds",
     "licence",
     "split",
-    "reasons",
+    *REASONS,
     "caption",
     "caption_source",
     "duplicate_of",
@@ -70,13 +71,19 @@ class DataSet:
     def seconds(self) -> NDArray[np.float64]:
         return self.numbers("end_seconds") - self.numbers("start_seconds")
 
+    def reasons(self) -> tuple[list[str], NDArray[np.int64]]:
+        """All reason codes against clips, and the row of each."""
+        lists = [self.table[name].combine_chunks() for name in REASONS if self.has(name)]
+        known = [each for each in lists if len(each)]  # that of an empty table is in no chunk
+        codes = [code for each in known for code in each.flatten().to_pylist()]
+        rows = [pc.list_parent_indices(each).to_numpy() for each in known]
+        return codes, np.concatenate([np.zeros(0, np.int64), *rows])
+
     @property
     def passed(self) -> Marks:
         """Clips without a reason against them; all of them before the filter."""
-        if not self.has("reasons"):
-            return np.ones(len(self), dtype=np.bool_)
-        lengths = pc.list_value_length(self.table["reasons"]).to_numpy(zero_copy_only=False)
-        passed: Marks = lengths == 0
+        passed = np.ones(len(self), dtype=np.bool_)
+        passed[self.reasons()[1]] = False
         return passed
 
     @property

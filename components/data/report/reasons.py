@@ -1,9 +1,10 @@
 """What every reason costs: the clips that carry it, and those that nothing else speaks against."""
 
+import itertools
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
 from components.data.reasons import RejectReason
 from components.data.report.data_set import DataSet
@@ -22,7 +23,7 @@ class ReasonRow:
 
 @dataclass(frozen=True)
 class Balance:
-    """Every clip is kept, or rejected by the filter, or a duplicate, or could not be read again."""
+    """Every clip is kept, or rejected for a reason, or a duplicate, or could not be read again."""
 
     clips: int
     kept: int
@@ -59,20 +60,10 @@ def _duplicates(data: DataSet) -> int:
 
 
 def _rows(data: DataSet) -> list[ReasonRow]:
-    if not data.has("reasons"):
-        return []
-    column: pa.ListArray = data.table["reasons"].combine_chunks()
-    if isinstance(column, pa.ChunkedArray):  # of an empty table
-        return []
-    counts = np.diff(column.offsets.to_numpy())
-    encoded = column.flatten().dictionary_encode()
-    codes = encoded.indices.to_numpy()
-    alone = np.repeat(counts, counts) == 1
-    rows = []
-    for index, code in enumerate(encoded.dictionary.to_pylist()):
-        mine = codes == index
-        number = int(mine.sum())
-        rows.append(
-            ReasonRow(reason_words(code), number, int((mine & alone).sum()), number / max(len(data), 1))
-        )
-    return rows
+    codes, of_clips = data.reasons()
+    alone = np.bincount(of_clips, minlength=len(data))[of_clips] == 1
+    every, only = Counter(codes), Counter(itertools.compress(codes, alone))
+    return [
+        ReasonRow(reason_words(code), number, only[code], number / max(len(data), 1))
+        for code, number in sorted(every.items())
+    ]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.data import captions as captions_module
 from components.data.caption_text import clean_caption
 from components.data.captions import CaptionIndex, CaptionRow, Captions, Target, read_captions
 from components.errors import UserError
@@ -204,3 +206,41 @@ def test_a_clean_caption_is_short_plain_and_stays_as_it_is(text, max_words):
 def test_case_is_lowered_only_where_it_is_asked_for():
     assert clean_caption("A Fox in Rome", max_words=9) == "A Fox in Rome"
     assert clean_caption("A Fox in Rome", max_words=9, lower_case=True) == "a fox in rome"
+
+
+def matches_by_definition(name, videos):
+    """Of the videos whose path ends as the name does, or the other way round, the one with most folders in common."""
+    row = name.strip("/").split("/")
+    exact = [video for video in videos if name in (video, video.rpartition(".")[0])]
+    found = {}
+    for video in videos:
+        for path in (video.split("/"), video.rpartition(".")[0].split("/")):
+            shorter = min(len(row), len(path))
+            if row[-shorter:] == path[-shorter:] and (name[0] != "/" or len(row) >= len(path)):
+                found[video] = shorter
+    most = [video for video, count in found.items() if count == max(found.values())]
+    return exact or (most if len(most) == 1 else "row_ambiguous" if most else "row_unmatched")
+
+
+def test_rows_find_the_videos_of_the_definition():
+    draw = random.Random(5)
+    videos = sorted({"/".join([*draw.choices("abc", k=draw.randint(0, 3)), "v.mp4"]) for _ in range(12)})
+    names = captions_module._Names(videos)
+    for _ in range(500):
+        folders = draw.choices("abc", k=draw.randint(0, 4))
+        row = draw.choice(["", "/"]) + "/".join([*folders, draw.choice(["v.mp4", "v", "w.mp4"])])
+        assert names.find(row) == matches_by_definition(row, videos), row
+
+
+def test_videos_that_all_have_one_name_are_not_gone_through_for_every_row(monkeypatch):
+    """A folder for each video, `video.mp4` in it, and absolute paths in the captions: common, and millions."""
+    compared = []
+    counted = captions_module._shared_folders
+    monkeypatch.setattr(
+        captions_module, "_shared_folders", lambda *both: compared.append(both) or counted(*both)
+    )
+    videos = [f"{index:04}/video.mp4" for index in range(1000)]
+    names = captions_module._Names(videos)
+    assert [names.find(f"/data/raw/{video}") for video in videos] == [[video] for video in videos]
+    assert len(compared) <= 2 * len(videos)
+    assert names.find("video.mp4") == "row_ambiguous"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from encode_workspace import INPUTS, config, make_workspace, paths_of
+from encode_workspace import INPUTS, config, make_workspace, paths_of, set_runtime
 
 from components.data import encode
 from components.data.buckets import TOO_SMALL
@@ -94,6 +94,14 @@ def test_a_run_that_lost_shards_makes_the_same_ones_again(report, root, paths):
     assert paths.output("latents").read_bytes() == before
 
 
+def test_a_record_that_a_crash_of_the_machine_left_empty_is_made_again(report, root, paths):
+    before = paths.output("latents").read_bytes()
+    for shard in (root / "store/latents").rglob("*.safetensors"):
+        shard.with_suffix(".json").write_bytes(b"")
+    encode.run(config(), paths)
+    assert paths.output("latents").read_bytes() == before
+
+
 def test_the_manifest_carries_the_contract_of_what_made_it(report, root, paths):
     manifest = LatentManifest.read(paths.output("latents"))
     assert manifest.contract == load_autoencoder(root / INPUTS["autoencoder"]).contract()
@@ -111,6 +119,29 @@ def test_a_damaged_file_costs_its_own_clips_and_is_counted(root, paths):
         video.write_bytes(whole)
     assert report.counts == {"clips": len(SCENES), "encoded": len(SCENES) - 1, "left_out": 1}
     assert sum(report.reasons.values()) == 1
+
+
+def test_a_file_that_went_away_costs_its_own_clips_until_it_is_back(root, paths):
+    video = root / "data/footage/video_2.mp4"
+    away = video.rename(video.with_suffix(".away"))
+    try:
+        report = encode.run(config(windows=1, batch=2), paths)
+    finally:
+        away.rename(video)
+    assert report.counts == {"clips": len(SCENES), "encoded": len(SCENES) - 1, "left_out": 1}
+    assert report.reasons == {"missing_file": 1}
+    assert encode.run(config(windows=1, batch=2), paths).counts["encoded"] == len(SCENES)
+
+
+def test_clips_that_took_too_long_are_encoded_when_they_may_take_longer(tmp_path):
+    """What a limit or an object store that was away left out is no property of the clips."""
+    root, clips = make_workspace(tmp_path), len(SCENES)
+    set_runtime(root, item_seconds=0.0001)
+    with pytest.raises(DataQualityError, match=f"'timed_out': {clips}"):
+        encode.run(config(windows=1), paths_of(root))
+    set_runtime(root, item_seconds=60)
+    report = encode.run(config(windows=1), paths_of(root))
+    assert report.counts == {"clips": clips, "encoded": clips, "left_out": 0}
 
 
 def test_clips_below_every_bucket_are_named_and_not_lost_in_silence(root, paths):

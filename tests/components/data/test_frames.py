@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 from video_files import counter_frame, read_counter, write_video
@@ -129,3 +131,18 @@ def test_sought_frames_of_real_footage_equal_the_ones_decoded_in_order(name, rea
             found = list(video.nearest(times, start=times[0], end=end + 1e-3))
         for (_, pixels), timed in zip(stretch, found, strict=True):
             np.testing.assert_array_equal(scaled(timed.frame, 48, 64), pixels)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file that the system fails to read")
+def test_a_read_that_the_system_failed_is_no_property_of_the_file(tmp_path):
+    """A disk or mount that was in trouble must not mark a file as bad for all runs to come."""
+    film = tmp_path / "film.mp4"
+    film.symlink_to("/proc/self/mem")  # whose first page no process has: EIO
+    with pytest.raises(UndecodableError, match="Input/output error") as refused:
+        VideoFile(film)
+    assert refused.value.reason == SourceReason.UNREACHABLE
+    film.unlink()
+    film.write_bytes(bytes(100_000))
+    with pytest.raises(UndecodableError) as refused:
+        VideoFile(film)
+    assert refused.value.reason == SourceReason.UNREADABLE

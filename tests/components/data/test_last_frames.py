@@ -1,5 +1,8 @@
 """The end of a video is what a generated one goes on from: the right frames, in order, at the right rate."""
 
+from fractions import Fraction
+
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -25,6 +28,27 @@ def test_the_last_frames_come_in_order_at_the_rate_asked_for(film, fps, expected
     frames = last_frames(film, 4, fps=fps, height=24, width=24)
     assert frames.shape == (4, 24, 24, 3)
     assert np.abs(frames.mean(axis=(1, 2, 3)) - expected).max() < 3
+
+
+def test_sound_that_goes_on_behind_the_last_frame_changes_nothing(tmp_path):
+    """The length of a container is that of its longest stream."""
+    path = tmp_path / "loud.mp4"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=FPS, options={"qp": "1"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        sound = container.add_stream("aac", rate=44_100)
+        for index in range(FRAMES):
+            grey = np.full((48, 64, 3), 10 * index, dtype=np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+        container.mux(video.encode())
+        for index in range(int(44_100 * (FRAMES / FPS + 1.5) / 1024)):
+            silence = np.zeros((1, 1024), np.float32)
+            frame = av.AudioFrame.from_ndarray(silence, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = 44_100, 1024 * index, Fraction(1, 44_100)
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode())
+    frames = last_frames(path, 4, fps=FPS, height=24, width=24)
+    assert np.abs(frames.mean(axis=(1, 2, 3)) - [120, 130, 140, 150]).max() < 3
 
 
 def test_a_picture_is_one_frame(tmp_path):

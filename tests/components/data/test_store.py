@@ -70,6 +70,33 @@ def test_rows_come_back_sorted_by_their_id_with_every_value(workspace):
     assert list(workspace.read("score", "motion", "clip_id")) == ["motion", "clip_id"]
 
 
+def test_text_of_more_than_arrow_takes_at_once_is_put_in_the_order_of_the_key():
+    """Captions of ten million clips are more than the 2 GiB of one array; rows in order are not copied at all."""
+    megabyte = pa.array(["x" * 1_000] * 1_000)
+    ids = pa.array([f"{index:016x}" for index in range(2_200_000)])
+    table = pa.table({"clip_id": ids, "caption": pa.chunked_array([megabyte] * 2_200)})
+    assert table["caption"].nbytes > 1 << 31
+    before = pa.total_allocated_bytes()
+    ordered = store._by_key(table, "clip_id")
+    assert ordered["caption"].nbytes == table["caption"].nbytes
+    assert pa.total_allocated_bytes() - before < 1 << 27
+
+
+def test_rows_in_pieces_out_of_order_are_stored_in_the_order_of_the_key(workspace, monkeypatch):
+    monkeypatch.setattr(store, "BATCH_ROWS", 7)  # rows that are brought into order at a time
+    workspace.split()
+    table = scores()
+    texts = table.append_column("text", pa.array([f"clip {each}" for each in table["clip_id"].to_pylist()]))
+    texts = texts.append_column("words", pa.array([["a", each] for each in table["clip_id"].to_pylist()]))
+    pieces = pa.concat_tables([texts.slice(0, 3), texts.slice(3, 20), texts.slice(23)])
+    workspace.add("score", "split", pieces)
+    found = workspace.read("score", "clip_id", "motion", "text", "words")
+    assert found["clip_id"] == IDS
+    assert found["text"] == [f"clip {each}" for each in IDS]
+    assert found["words"] == [["a", each] for each in IDS]
+    assert found["motion"] == [None if each.endswith("7") else 1.0 + int(each, 16) for each in IDS]
+
+
 def test_the_same_content_made_again_is_the_same_manifest_byte_for_byte(workspace, tmp_path_factory):
     other = Workspace(tmp_path_factory.mktemp("elsewhere"))
     other.split(9.0)  # another history of the table itself

@@ -1,8 +1,11 @@
 """The endpoint client against a real server on loopback: what it sends, and what it makes of bad answers."""
 
 import base64
+import contextlib
 import itertools
 import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from caption_server import SLOW, Reply, caption, serving
@@ -125,6 +128,42 @@ def test_nobody_at_the_address_is_said_by_name():
             with pytest.raises(RejectedError):
                 endpoint(PICTURES)
     endpoint.close()
+
+
+@pytest.mark.parametrize("gone", [Reply(502, {}), Reply(200, b"<html>starting</html>")], ids=["502", "page"])
+def test_a_server_that_is_gone_for_long_in_the_middle_ends_the_stage(gone):
+    """Else each of the millions of clips that are left is asked about in vain, with all its pauses."""
+    with serving(lambda n, _: caption("a dog") if n < 2 else gone) as log:
+        endpoint = Endpoint(Server(log.url, None, 0.3, 1, 0.01, patience=0.4), CONFIG)
+        assert [endpoint(PICTURES) for _ in range(2)] == ["a dog"] * 2
+        with pytest.raises(UserError, match=r"(?s)no caption for .*What it has said is kept"):
+            for _ in range(200):
+                with contextlib.suppress(RejectedError):
+                    endpoint(PICTURES)
+        endpoint.close()
+    assert 4 < len(log.requests) < 200
+
+
+def test_an_answer_now_and_then_keeps_the_stage_going():
+    with serving(lambda n, _: caption("a dog") if n % 4 == 3 else Reply(503, {})) as log:
+        endpoint = Endpoint(Server(log.url, None, 0.3, 3, 0.05, patience=0.8), CONFIG)
+        assert [endpoint(PICTURES) for _ in range(4)] == ["a dog"] * 4  # 0.35 s of pauses for each
+        endpoint.close()
+
+
+def test_as_many_requests_are_under_way_as_there_are_threads():
+    """The client's own limit is 100; `runtime.caption_requests` may ask for more of a large server."""
+    slow = caption("a dog")
+    slow.seconds = 2.5
+    with serving(lambda *_: slow) as log, ThreadPoolExecutor(120) as pool:
+        endpoint = Endpoint(Server(log.url, None, 30.0, 0), CONFIG)
+        asked = []
+        for _ in range(120):
+            asked.append(pool.submit(endpoint, PICTURES))
+            time.sleep(0.005)
+        assert [each.result() for each in asked] == ["a dog"] * 120
+        endpoint.close()
+    assert log.most > 100
 
 
 def test_the_budget_counts_every_request_and_is_never_exceeded():

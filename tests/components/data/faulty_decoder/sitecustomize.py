@@ -33,7 +33,7 @@ class Faulty(MetaPathFinder):
 
 def faulty(opened):
     def open_file(file, *arguments, **options):
-        stem = Path(str(file)).stem
+        stem = Path(str(getattr(file, "name", file))).stem
         if stem == "aborts":
             os.abort()
         if stem == "hangs":

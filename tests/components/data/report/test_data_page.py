@@ -3,9 +3,11 @@
 import base64
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from footage_workspace import make_root, run_stage
 
@@ -62,6 +64,28 @@ def test_the_account_of_all_clips_balances(workspace):
         code = row.name.replace(" ", "_")
         assert row.clips == sum(code in each["reasons"] for each in rows)
         assert row.only == sum(each["reasons"] == [code] for each in rows)
+
+
+def test_a_clip_in_another_language_was_rejected_and_not_unreadable(workspace):
+    rows = [
+        {"reasons": [], "caption_reasons": [], "duplicate_of": None, "kept": True},
+        {"reasons": ["blurry"], "caption_reasons": ["foreign_language"], "duplicate_of": None, "kept": False},
+        {"reasons": [], "caption_reasons": ["foreign_language"], "duplicate_of": None, "kept": False},
+        {"reasons": [], "caption_reasons": [], "duplicate_of": "a", "kept": False},
+        {"reasons": [], "caption_reasons": [], "duplicate_of": None, "kept": False},
+    ]
+    texts = pa.list_(pa.string())
+    kinds = {
+        "reasons": texts,
+        "caption_reasons": texts,
+        "duplicate_of": pa.string(),
+        "kept": pa.bool_(),
+    }
+    found = balance(replace(DataSet.load(workspace), table=pa.Table.from_pylist(rows, pa.schema(kinds))))
+    assert (found.kept, found.rejected, found.duplicates, found.unread) == (1, 2, 1, 1)
+    counts = {row.name: (row.clips, row.only) for row in found.rows}
+    assert counts["foreign language"] == (2, 1)
+    assert counts["blurry"] == (1, 0)
 
 
 def test_near_misses_are_the_clips_nearest_to_the_threshold_on_both_sides(workspace):
