@@ -9,7 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 CODEC = "libx264"
-ENCODER = {"preset": "veryfast", "crf": "14", "threads": "1"}  # one thread: equal frames give equal bytes
+ENCODER = {  # equal frames give equal bytes: one thread, and no routine that depends on where the memory lies
+    "preset": "veryfast",
+    "crf": "14",
+    "threads": "1",
+    "x264-params": "cpu-independent=1",
+}
 WATCHABLE_SIDE = 128  # pixels of the shorter side that a person can watch
 
 

@@ -62,8 +62,7 @@ def test_the_champion_generates_videos_through_pyfunc(released, monkeypatch):
     assert len(videos) == 2
     assert pixels_of(videos[0]).shape == (9, 16, 16, 3)
     again = model.predict(prompts, params={"seed": 3, "num_frames": 9})
-    for one, other in zip(videos, again, strict=True):  # x264 is not exact for frames as small as these
-        assert np.abs(pixels_of(one) - pixels_of(other)).mean() < 2
+    assert again == videos
 
 
 def test_the_champion_can_be_fetched_as_a_pipeline_folder(released):
