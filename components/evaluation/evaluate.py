@@ -9,6 +9,7 @@ import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -252,13 +253,13 @@ def _validation_loss(task: _Task, latents: Tensor) -> dict[str, Metric]:
         "seed": config.seed,
         "times": config.validation_loss_times,
         "precision": task.protocol.generation["precision"],
-        "autoencoder": task.pipeline.codec.contract(),
         **({"captions": sha256_of_json(reference.scored_captions)} if scored else {}),
     }
+    own: dict[str, Any] = {"autoencoder": task.pipeline.codec.contract()}
     objective = task.pipeline.objective
     if not isinstance(objective, RectifiedFlow):
-        decides["objective"] = type(objective).__name__
-    return scores.validation_loss(reference.ids, losses, task.protocol, **decides)
+        own["objective"] = type(objective).__name__
+    return scores.validation_loss(reference.ids, losses, task.protocol, own, **decides)
 
 
 def _record(

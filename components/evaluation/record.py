@@ -34,6 +34,8 @@ class Metric:
     `parts`: of VBench's Total, dimension -> prompt -> score.
     A metric that no prompt asks for (no colour named: no colour accuracy) has value None and n 0.
     `interval`: 95 % bounds of the value, where they can be given honestly. `chance`: what guessing would score.
+    `own`: digest of the model's own parts that the identity names, as the autoencoder of a loss on latents. Two that
+    differ in it cannot be made comparable by another evaluation.
     """
 
     value: float | None  # None: could not be computed
@@ -46,6 +48,7 @@ class Metric:
     per_item: dict[str, float] = field(default_factory=dict)
     distance: Distance | None = None
     parts: dict[str, dict[str, float]] = field(default_factory=dict)
+    own: str = ""
 
 
 @dataclass(frozen=True)

@@ -47,14 +47,14 @@ def non_inferiority(
     """Is a loss of more than the margin excluded?"""
     mine, other = candidate.metric(name), champion.metric(name)
     if mine.identity != other.identity:
-        reason = f"{name} is not comparable between these models, whose autoencoders differ"
+        reason = f"{name} is not comparable between these models, whose parts that it is measured on differ"
         return Finding(name, "guard", Status.LEFT_OUT, reason, mine.value)
     if mine.distance:
         return _distance_within(name, _permuted(mine.distance, candidate, champion, policy), policy, margin)
     gain = _gain(mine, other, policy)
     status = _three_way(gain.lower >= -margin, gain.upper < -margin)
     allowed = {Status.PASSED: "within", Status.FAILED: "beyond", Status.UNDECIDED: "not shown to be within"}
-    reason = f"{name} may be {max(-gain.lower, 0.0):.4g} worse, {allowed[status]} the margin {margin:g}"
+    reason = f"{name} may be {max(0.0, -gain.lower):.4g} worse, {allowed[status]} the margin {margin:g}"
     return Finding(name, "guard", status, reason, mine.value, other.value, margin, gain.lower)
 
 

@@ -159,17 +159,21 @@ def test_another_metric_identity_decides_nothing_and_names_both():
 
 
 def test_a_guard_that_depends_on_the_autoencoder_is_left_out_by_name_under_one_protocol():
-    champion = with_metric(shifted(2, 2.0), "validation_loss", identity="validation_loss@other autoencoder")
-    verdict = decide(shifted(1, 0.0), champion, POLICY)
+    other = {"identity": "validation_loss@other autoencoder", "own": "another autoencoder"}
+    champion = with_metric(shifted(2, 2.0), "validation_loss", **other)
+    candidate = with_metric(shifted(1, 0.0), "validation_loss", own="an autoencoder")
+    verdict = decide(candidate, champion, POLICY)
     assert verdict.decision is Decision.PROMOTE
     (left_out,) = [finding for finding in verdict.findings if finding.status is Status.LEFT_OUT]
     assert left_out.metric == "validation_loss"
 
 
 def test_the_same_guard_decides_nothing_under_another_protocol():
-    champion = with_metric(shifted(2, 2.0), "validation_loss", identity="validation_loss@other clips")
+    other = {"identity": "validation_loss@other clips", "own": "another autoencoder"}
+    champion = with_metric(shifted(2, 2.0), "validation_loss", **other)
     champion = replace(champion, record=replace(champion.record, protocol={"frames": 17}))
-    assert decide(shifted(1, 0.0), champion, POLICY).decision is Decision.INCONCLUSIVE
+    candidate = with_metric(shifted(1, 0.0), "validation_loss", own="an autoencoder")
+    assert decide(candidate, champion, POLICY).decision is Decision.INCONCLUSIVE
 
 
 def test_a_champion_without_a_number_decides_nothing():
@@ -257,7 +261,8 @@ def test_a_frozen_baseline_of_another_protocol_decides_nothing():
     frozen = replace(frozen, record=replace(frozen.record, protocol={"frames": 17}))
     verdict = decide(shifted(1, 0.0), shifted(2, 2.0), policy, frozen=frozen)
     assert verdict.decision is Decision.INCONCLUSIVE
-    assert "colour_accuracy@old" in verdict.reason
+    assert "colour_accuracy@old` for the frozen baseline" in verdict.reason
+    assert "`reelforge registry freeze`" in verdict.reason
 
 
 def test_a_kernel_distance_can_be_the_primary_metric():
@@ -354,3 +359,26 @@ def test_a_total_of_which_a_dimension_is_missing_fails_closed_and_says_where_to_
     verdict = decide(replace(candidate, record=record), shifted(2, 2.0), policy)
     assert verdict.decision is Decision.REJECT
     assert "vbench_total of the candidate is missing; see `reelforge vbench status`" in verdict.reason
+
+
+@pytest.mark.parametrize("name", ["colour_accuracy", "validation_loss"])
+def test_a_guard_that_was_measured_in_another_way_under_one_protocol_is_not_left_out(name):
+    """As after other weights of a published network: nothing of the models themselves differs, so it is no excuse."""
+    champion = with_metric(shifted(2, 2.0), name, identity=f"{name}@other weights")
+    verdict = decide(shifted(1, 0.0), champion, POLICY)
+    assert verdict.decision is Decision.INCONCLUSIVE
+    assert f"{name}@other weights" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    "names", [("validation_loss", "colour_accuracy"), ("colour_accuracy", "validation_loss")]
+)
+def test_what_the_frozen_baseline_says_does_not_depend_on_the_order_of_its_margins(names):
+    policy = POLICY.model_copy(update={"frozen_margins": dict.fromkeys(names, 0.1)})
+    frozen = with_metric(
+        shifted(3, 0.0), "validation_loss", identity="validation_loss@latents of another", own="b"
+    )
+    candidate = with_metric(shifted(1, 0.0), "validation_loss", own="a")
+    verdict = decide(candidate, shifted(2, 2.0), policy, frozen=frozen)
+    statuses = {one.metric: one.status for one in verdict.findings if one.kind == "frozen baseline"}
+    assert statuses == {"validation_loss": Status.LEFT_OUT, "colour_accuracy": Status.PASSED}
