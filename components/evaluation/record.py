@@ -50,6 +50,14 @@ class Metric:
     parts: dict[str, dict[str, float]] = field(default_factory=dict)
     own: str = ""
 
+    def is_taken_as(self, other: "Metric") -> bool:
+        """True where both were measured in one way, up to what is the models' own."""
+        return self.identity == other.identity or self.is_of_other_parts(other)
+
+    def is_of_other_parts(self, other: "Metric") -> bool:
+        """True where both are measured on parts of their models, and these differ."""
+        return bool(self.own and other.own) and self.own != other.own
+
 
 @dataclass(frozen=True)
 class Sample:

@@ -3,7 +3,8 @@
 The registry is a service and the gate is a DVC stage, so the champion has to become a file that DVC can compare.
 The folder is left alone when the champion is the very model in this workspace: what it was judged against is what
 the verdict depends on, and a second run must find nothing to do. A champion that was evaluated under another
-protocol than the candidate is evaluated again under the candidate's, or the two could never be compared.
+protocol than the candidate, with other networks, or for fewer metrics, is evaluated again as the candidate was, or the
+two could never be compared.
 """
 
 import logging
@@ -56,13 +57,19 @@ def _is_settled(root: Path, champion: Version, folder: Path) -> bool:
     if "model_sha256" not in read_json(folder / RECORD_FILE):
         return False
     present = EvaluationRecord.read(folder)
-    return present.model_sha256 == champion.digest and present.protocol == _wanted_protocol(root, present)
+    return present.model_sha256 == champion.digest and _is_measured_as_candidate(root, present)
 
 
-def _wanted_protocol(root: Path, other: EvaluationRecord) -> dict[str, object]:
-    """The candidate's protocol; the other's own while there is no candidate to compare with."""
+def _is_measured_as_candidate(root: Path, other: EvaluationRecord) -> bool:
+    """True for an evaluation with all of the candidate's metrics, taken as the candidate's; without one, for any."""
     folder = root / EVALUATION
-    return EvaluationRecord.read(folder).protocol if (folder / RECORD_FILE).is_file() else other.protocol
+    if not (folder / RECORD_FILE).is_file():
+        return True
+    candidate = EvaluationRecord.read(folder)
+    return candidate.protocol == other.protocol and all(
+        name in other.metrics and metric.is_taken_as(other.metrics[name])
+        for name, metric in candidate.metrics.items()
+    )
 
 
 def _evaluation_of(root: Path, params: Params, champion: Version, temporary: Path) -> Path:
@@ -70,15 +77,15 @@ def _evaluation_of(root: Path, params: Params, champion: Version, temporary: Pat
     stored = f"evaluation/{champion.tags[EVALUATION_TAG]}"
     folder = Path(connect(root).download_artifacts(champion.run_id, stored, str(temporary)))
     known = (folder / RECORD_FILE).is_file()  # one that the ladder turned away was promoted by override
-    if known and (record := EvaluationRecord.read(folder)).protocol == _wanted_protocol(root, record):
+    if known and _is_measured_as_candidate(root, EvaluationRecord.read(folder)):
         return folder
-    said = "was evaluated under another protocol than the candidate" if known else "was never evaluated"
+    said = "was evaluated in another way than the candidate" if known else "was never evaluated"
     log.info("%s %s; evaluating it now", champion, said)
     try:
         evaluate_model(root, params, fetch_pipeline(root, CHAMPION), temporary / EVALUATION.name)
         return temporary / EVALUATION.name
     except ValueError as error:  # as when it cannot make videos of the new length; the gate will say so
-        log.warning("%s cannot be evaluated under the candidate's protocol: %s", champion, error)
+        log.warning("%s cannot be evaluated as the candidate was: %s", champion, error)
         if not known:
             raise
         return folder

@@ -125,6 +125,5 @@ def own_measure(name: str, candidate: Contestant, other: Contestant) -> bool:
     As the validation loss on latents of the autoencoder: evaluating again would not make the two comparable, so such a
     guard has nothing to say.
     """
-    mine, theirs = candidate.metric(name), other.metric(name)
-    differ = bool(mine.own and theirs.own) and mine.own != theirs.own
+    differ = candidate.metric(name).is_of_other_parts(other.metric(name))
     return differ and candidate.record.protocol == other.record.protocol

@@ -21,11 +21,12 @@ from components.registry.baseline import freeze_baseline, sync_baseline
 from components.registry.fetch import champion_line, fetch_pipeline
 from components.registry.history import HISTORY, read_history, shared_history
 from components.registry.lineage import versions_that_saw
+from components.registry.policy.contestant import Contestant
 from components.registry.promote import PromotionRefusedError, promote_by_hand, promote_by_verdict, rollback
 from components.registry.register import register_candidate
 from components.registry.versions import AUTOENCODER, TEXT_TO_VIDEO, versions, with_alias
 from components.tracking_writer import connect
-from tests.components.registry.contestants import contestant
+from tests.components.registry.contestants import contestant, with_metric, without
 from tests.components.registry.release_files import REPOSITORY, judge, make_release, write_evaluation
 
 
@@ -123,6 +124,33 @@ def test_a_better_model_takes_over_and_a_rollback_gives_back(root):
     rollback(root, "flicker seen by a user")
     assert champion(root) == 1
     assert [entry["event"] for entry in read_history(root)] == ["promoted", "promoted", "rolled back to"]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [{"identity": "colour_accuracy@other weights"}, None],
+    ids=["measured otherwise", "not measured"],
+)
+def test_a_champion_is_evaluated_again_where_a_metric_was_measured_in_another_way(root, monkeypatch, before):
+    """Weights of a published network, or a metric that is asked for since, are in identities and in no protocol."""
+    params = make_release(root, seed=1, damage=1.5)
+    side = Contestant.read(root / "artifacts/evaluate")
+    old = with_metric(side, "colour_accuracy", **before) if before else without(side, "colour_accuracy")
+    write_evaluation(root / "artifacts/evaluate", old)
+    promote_by_verdict(root, params, register_candidate(root, params))
+    params = make_release(root, seed=2, damage=0.0)
+    asked = []
+
+    def evaluate(_root, _params, pipeline, output):
+        asked.append(sha256_of(pipeline))
+        output.mkdir()
+        write_evaluation(output, side)
+
+    monkeypatch.setattr("components.registry.baseline.evaluate_model", evaluate)
+    assert sync_baseline(root, params)
+    assert asked == [with_alias(root, TEXT_TO_VIDEO, "champion").digest]
+    assert not sync_baseline(root, params)
+    assert len(asked) == 1, "a second run must find nothing to do"
 
 
 def test_a_model_that_is_not_better_stays_a_candidate(root):
