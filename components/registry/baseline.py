@@ -17,7 +17,7 @@ from components.errors import UserError
 from components.evaluation.other_model import evaluate_model
 from components.evaluation.record import FEATURES_FILE, RECORD_FILE, EvaluationRecord
 from components.params import Params
-from components.registry.fetch import fetch_pipeline
+from components.registry.fetch import fetch_evaluation, fetch_pipeline
 from components.registry.register import EVALUATION, EVALUATION_TAG, PIPELINE
 from components.registry.versions import CHAMPION, TEXT_TO_VIDEO, Version, with_alias
 from components.tracking_writer import connect
@@ -101,17 +101,26 @@ def _copy_gate_files(source: Path, folder: Path) -> None:
 def freeze_baseline(root: Path, params: Params) -> str:
     """Make the champion's evaluation the frozen baseline; what was done, in words.
 
-    Raises `UserError` where there is no champion's evaluation to freeze.
+    It is the workspace's own where the champion is the model in it, else the one in the registry. Raises `UserError`
+    where there is no champion, or none that was evaluated.
     """
-    source, folder = root / params.gate.baseline, root / params.gate.frozen
-    if not (source / FEATURES_FILE).is_file():
-        raise UserError(
-            f"{source} holds no champion's evaluation; run `reelforge run` until there is a champion"
-        )
+    champion, folder = with_alias(root, TEXT_TO_VIDEO, CHAMPION), root / params.gate.frozen
+    if champion is None:
+        raise UserError("there is no champion to freeze; run `reelforge run` until there is one")
+    source = _newest_evaluation(root, champion)
+    if source is None:
+        raise UserError(f"{champion} was never evaluated: `reelforge run` does that for the next candidate")
     with fresh_folder(folder) as made:
         _copy_gate_files(source, made)
-    record = EvaluationRecord.read(folder)
     return (
-        f"{folder.name} holds the evaluation of {record.model_sha256[:12]}; commit it, and say in gate.frozen_margins"
-        " what may be lost since then"
+        f"{folder.name} holds the evaluation of {champion}, {champion.digest[:12]}; commit it, and say in"
+        " gate.frozen_margins what may be lost since then"
     )
+
+
+def _newest_evaluation(root: Path, champion: Version) -> Path | None:
+    own = root / EVALUATION
+    if (own / RECORD_FILE).is_file() and EvaluationRecord.read(own).model_sha256 == champion.digest:
+        return own
+    stored = fetch_evaluation(root, champion.digest)
+    return stored if stored and (stored / RECORD_FILE).is_file() else None

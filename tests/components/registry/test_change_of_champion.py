@@ -5,8 +5,10 @@ import shutil
 import pytest
 from mlflow import MlflowClient
 
-from components.registry.baseline import sync_baseline
+from components.artifacts import sha256_of
+from components.registry.baseline import freeze_baseline, sync_baseline
 from components.registry.history import read_history
+from components.registry.policy.contestant import Contestant
 from components.registry.promote import promote_by_hand, promote_by_verdict, rollback
 from components.registry.register import register_candidate
 from components.registry.versions import AUTOENCODER, TEXT_TO_VIDEO, with_alias
@@ -57,6 +59,20 @@ def test_a_champion_that_was_rolled_back_is_not_promoted_again_by_the_same_verdi
     promote_by_hand(root, 2, person="A. Reviewer", reason="it was the player")
     assert champion(root) == 2
     assert "already" in promote_by_verdict(root, params, numbers)
+
+
+def test_what_is_frozen_is_the_champions_evaluation_right_after_its_promotion(challenged):
+    """The folder that the gate compared with still holds the champion before it."""
+    root, params, numbers = challenged
+    first = with_alias(root, TEXT_TO_VIDEO, "champion")
+    freeze_baseline(root, params)
+    assert Contestant.read(root / "frozen_baseline").model_sha256 == first.digest
+    promote_by_verdict(root, params, numbers)
+    digest = sha256_of(root / "artifacts/pipeline")
+    assert f"holds the evaluation of {TEXT_TO_VIDEO} v2, {digest[:12]}" in freeze_baseline(root, params)
+    frozen = Contestant.read(root / "frozen_baseline")
+    assert frozen.model_sha256 == digest
+    assert frozen.lacks(frozen.metric("toy_fvd").distance) == ""
 
 
 WRITES = ("set_registered_model_tag", "set_registered_model_alias", "delete_registered_model_tag")

@@ -256,13 +256,9 @@ def test_a_lock_whose_holder_has_died_is_taken_over(root, monkeypatch):
         pytest.fail("two at a time")
 
 
-def test_the_champions_evaluation_can_be_frozen(root):
-    params = make_release(root, seed=1)
-    with pytest.raises(UserError, match="holds no champion's evaluation"):
-        freeze_baseline(root, params)
-    write_evaluation(root / "baseline", contestant("old", seed=3))
-    assert "frozen_baseline holds the evaluation of old" in freeze_baseline(root, params)
-    assert sha256_of(root / "frozen_baseline") == sha256_of(root / "baseline")
+def test_without_a_champion_nothing_is_frozen(root):
+    with pytest.raises(UserError, match="no champion to freeze"):
+        freeze_baseline(root, make_release(root, seed=1))
 
 
 def test_going_back_without_a_previous_champion_is_a_clear_error(root):
