@@ -42,9 +42,10 @@ def decide(
     """
     compared = compared_metrics(candidate, policy) if champion else []
     since = _asked_since(candidate, frozen, policy)
+    floors = needed_for_floors(candidate, policy)
     evidence = [
-        *unusable(candidate, [*needed_for_floors(candidate, policy), *compared]),
-        *too_few(candidate, [*compared, *since], policy),
+        *unusable(candidate, [*floors, *compared]),
+        *too_few(candidate, floors, [*compared, *since], policy),
     ]
     if evidence:
         return conclude(evidence)

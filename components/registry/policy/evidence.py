@@ -3,9 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from components.evaluation.record import Metric
 from components.registry.config import GateConfig
 from components.registry.policy.contestant import Contestant
 from components.registry.policy.floors import needed_metrics, not_applicable
+from components.registry.policy.statistics import Array
 from components.registry.policy.verdict import Finding, Status
 
 KIND = "evidence"
@@ -41,26 +43,55 @@ def unusable(candidate: Contestant, names: Iterable[str]) -> Iterable[Finding]:
             yield Finding(name, KIND, Status.FAILED, f"the candidate's evaluation {lack}; evaluate it again")
 
 
-def too_few(candidate: Contestant, names: Iterable[str], policy: GateConfig) -> Iterable[Finding]:
-    """Fewer samples than the policy asks for, or than the width of a Frechet distance's features needs."""
+def too_few(
+    candidate: Contestant, floors: Iterable[str], compared: Iterable[str], policy: GateConfig
+) -> Iterable[Finding]:
+    """Fewer samples than the policy asks for, of a mean, or than a distance's features need.
+
+    And what can be compared with no number of them: one that is neither a mean over items nor a distance.
+    """
     samples = candidate.record.samples
     if samples < policy.min_samples:
         reason = f"{samples} samples, {policy.min_samples} are needed: add videos, or raise evaluate.samples"
         yield Finding("samples", KIND, Status.UNDECIDED, reason, float(samples))
-    for name in sorted(set(names)):
+    asked = set(compared)
+    for name in sorted({*floors, *asked}):
         metric = candidate.usable(name)
-        if metric is None or metric.distance is None or metric.distance.kind != "frechet":
+        if metric is None:
             continue
-        if candidate.lacks(metric.distance):
-            continue
-        rows, width = candidate.generated(metric.distance).shape
-        needed = policy.min_samples_per_feature * width
-        if rows < needed:
+        if metric.distance is None:
+            yield from _few_items(name, metric, policy, is_compared=name in asked)
+        elif name in asked and metric.distance.kind == "frechet" and not candidate.lacks(metric.distance):
+            yield from _few_rows(name, candidate.generated(metric.distance), policy)
+
+
+def _few_items(name: str, metric: Metric, policy: GateConfig, *, is_compared: bool) -> Iterable[Finding]:
+    items = min(map(len, metric.parts.values()), default=len(metric.per_item))
+    needed = min(policy.min_items, policy.min_samples)
+    if not items:
+        if is_compared:
             reason = (
-                f"{name} has {rows} samples of {width} features; its covariance needs"
-                f" {policy.min_samples_per_feature:g} per feature, {needed:g}: raise evaluate.samples"
+                f"{name} is neither a mean over items nor a distance, so two models cannot be compared by it: take"
+                " another for gate.primary, or leave it out of the margins"
             )
-            yield Finding(name, KIND, Status.UNDECIDED, reason, float(rows))
+            yield Finding(name, KIND, Status.UNDECIDED, reason, metric.value)
+    elif items < needed:
+        reason = (
+            f"{name} has {items} items, {needed} are needed: evaluate more clips that ask for it, or take it out of the"
+            " gate's floors and margins"
+        )
+        yield Finding(name, KIND, Status.UNDECIDED, reason, metric.value)
+
+
+def _few_rows(name: str, features: Array, policy: GateConfig) -> Iterable[Finding]:
+    rows, width = features.shape
+    needed = policy.min_samples_per_feature * width
+    if rows < needed:
+        reason = (
+            f"{name} has {rows} samples of {width} features; its covariance needs"
+            f" {policy.min_samples_per_feature:g} per feature, {needed:g}: raise evaluate.samples"
+        )
+        yield Finding(name, KIND, Status.UNDECIDED, reason, float(rows))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from components.evaluation.vbench.run import DimensionResult
 from components.evaluation.vbench.run import Status as VbenchStatus
 from components.evaluation.vbench.scores import DIMENSIONS, aggregate
 from components.registry.config import FloorsConfig, GateConfig
+from components.registry.policy.comparison import non_inferiority
 from components.registry.policy.contestant import Contestant
 from components.registry.policy.decide import decide
 from components.registry.policy.verdict import Decision, Status
@@ -382,3 +383,54 @@ def test_what_the_frozen_baseline_says_does_not_depend_on_the_order_of_its_margi
     verdict = decide(candidate, shifted(2, 2.0), policy, frozen=frozen)
     statuses = {one.metric: one.status for one in verdict.findings if one.kind == "frozen baseline"}
     assert statuses == {"validation_loss": Status.LEFT_OUT, "colour_accuracy": Status.PASSED}
+
+
+@pytest.mark.parametrize("items", [1, 2, 20])
+def test_a_mean_of_few_items_decides_nothing_however_many_samples_there_are(items):
+    """As the colour accuracy of footage of which two captions name a colour: a bootstrap of two is no interval."""
+    few = {"value": 1.0, "n": items, "per_item": {str(index): 1.0 for index in range(items)}}
+    candidate, champion = (
+        with_metric(shifted(seed, shift), "colour_accuracy", **few) for seed, shift in ((1, 0.0), (2, 2.0))
+    )
+    for side in (champion, None):
+        verdict = decide(candidate, side, POLICY)
+        assert verdict.decision is Decision.INCONCLUSIVE
+        assert f"colour_accuracy has {items} items, 30 are needed" in verdict.reason
+
+
+@pytest.mark.parametrize("place", ["primary", "margins"])
+def test_a_number_that_is_no_mean_and_no_distance_is_not_compared_and_said_to_be_none(place):
+    asked = {"primary": "toy_is"} if place == "primary" else {"margins": {"toy_is": 0.1}}
+
+    def scored(side):
+        score = Metric(3.0, "toy_is@test", True, 64)
+        return replace(side, record=replace(side.record, metrics={**side.record.metrics, "toy_is": score}))
+
+    verdict = decide(scored(shifted(1, 0.0)), scored(shifted(2, 2.0)), POLICY.model_copy(update=asked))
+    assert verdict.decision is Decision.INCONCLUSIVE
+    assert "toy_is is neither a mean over items nor a distance" in verdict.reason
+
+
+def test_of_models_that_are_worse_by_the_margin_of_a_distance_at_most_seven_percent_pass():
+    """Non-inferiority: that the point is within the margin would be true of every other such model."""
+    policy = POLICY.model_copy(update={"alpha": 0.05, "permutations": 59})
+    damage = 0.35
+    off = shifted(0, 0.0).features["toy/reference"][:, 0].mean()
+    margin = (damage - off) ** 2 - off**2  # how much farther from the reference the worse distribution is
+    passed = sum(
+        non_inferiority(
+            "toy_fvd", shifted(2 * seed, damage), shifted(2 * seed + 1, 0.0), policy, margin
+        ).status
+        is Status.PASSED
+        for seed in range(100)
+    )
+    assert passed <= 7
+
+
+def test_equal_models_are_within_a_margin_that_is_wide_for_their_noise():
+    policy = POLICY.model_copy(update={"permutations": 59})
+    findings = [
+        non_inferiority("toy_fvd", shifted(2 * n, 0.0), shifted(2 * n + 1, 0.0), policy, 1.0)
+        for n in range(20)
+    ]
+    assert all(finding.status is Status.PASSED for finding in findings)
