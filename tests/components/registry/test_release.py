@@ -13,6 +13,7 @@ import av
 import mlflow
 import numpy as np
 import pytest
+from mlflow.exceptions import MlflowException
 
 from components.artifacts import sha256_of
 from components.errors import ContractError, UserError
@@ -254,6 +255,21 @@ def test_a_lock_whose_holder_has_died_is_taken_over(root, monkeypatch):
         lock.registry_lock(root),
     ):
         pytest.fail("two at a time")
+
+
+def test_a_lock_is_not_taken_over_while_its_holder_is_at_work(root, monkeypatch):
+    """As during the upload of a model of many gigabytes."""
+    monkeypatch.setattr(lock, "STALE_SECONDS", 1.0)
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(lock, "WAIT_SECONDS", 2.5)
+    client = connect(root)
+    with lock.registry_lock(root):
+        own = client.get_registered_model(lock.LOCK).tags["holder"]
+        with pytest.raises(UserError, match="another release"):
+            lock._acquire(client, "another")
+        assert client.get_registered_model(lock.LOCK).tags["holder"] == own
+    with pytest.raises(MlflowException):
+        client.get_registered_model(lock.LOCK)
 
 
 def test_without_a_champion_nothing_is_frozen(root):
