@@ -146,6 +146,23 @@ def test_a_killed_run_goes_on_with_the_batches_it_has(report, paths, monkeypatch
     assert sha256_of(paths.output("evaluation")) == before
 
 
+def test_a_killed_run_goes_on_with_smaller_batches(report, paths, monkeypatch):
+    """As after one that ran out of memory."""
+    make = TextToVideoPipeline.__call__
+
+    def dies_in_the_second_batch(self, prompts, **changes):
+        if changes["seed"] > CONFIG.seed:
+            raise MemoryError
+        return make(self, prompts, **changes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TextToVideoPipeline, "__call__", dies_in_the_second_batch)
+        with pytest.raises(MemoryError):
+            evaluate.run(CONFIG, paths)
+    smaller = CONFIG.model_copy(update={"batch": CONFIG.batch // 2})
+    assert evaluate.run(smaller, paths).counts == report.counts
+
+
 def test_the_gallery_holds_videos_that_play(record, paths):
     assert len(record.gallery) == CONFIG.gallery
     for sample in record.gallery:
