@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from components.errors import UserError
@@ -34,7 +35,7 @@ def evaluate(
     for name, value in sorted(report.metrics.items()):
         console.print(f"{name:40} {value:.4g}", highlight=False)
     for note in report.notes:
-        console.print(note, style="dim", highlight=False, soft_wrap=True)
+        console.print(note, style="dim", highlight=False, soft_wrap=True, markup=False)
 
 
 def compare(
@@ -64,9 +65,9 @@ def compare(
     for finding in verdict.findings:
         values = ("–" if value is None else f"{value:.4g}" for value in (finding.candidate, finding.champion))
         status = f"[{COLOURS[finding.status]}]{finding.status}[/]"
-        table.add_row(finding.metric, finding.kind, status, *values, finding.reason)
+        table.add_row(finding.metric, finding.kind, status, *values, escape(finding.reason))
     console.print(table)
-    console.print(f"[bold]{verdict.decision}[/]: {verdict.reason}", highlight=False, soft_wrap=True)
+    console.print(f"[bold]{verdict.decision}[/]: {escape(verdict.reason)}", highlight=False, soft_wrap=True)
     if verdict.decision is not Decision.PROMOTE:
         raise typer.Exit(3)
 
