@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 import av
@@ -64,6 +65,16 @@ def test_the_champion_generates_videos_through_pyfunc(released, monkeypatch):
     again = model.predict(prompts, params={"seed": 3, "num_frames": 9})
     for one, other in zip(videos, again, strict=True):  # x264 is not exact for frames as small as these
         assert np.abs(pixels_of(one) - pixels_of(other)).mean() < 2
+
+
+def test_a_version_asks_for_the_packages_that_it_was_made_and_judged_with(released):
+    """Whoever serves it next year gets these, and not what is newest then."""
+    root, _ = released
+    version = with_alias(root, TEXT_TO_VIDEO, "champion")
+    file = connect(root).download_artifacts(version.run_id, "model/requirements.txt")
+    asked = dict(line.split("==") for line in Path(file).read_text().split())
+    assert {"mlflow", "torch", "diffusers", "transformers", "safetensors"} <= set(asked)
+    assert asked == {name: metadata.version(name).partition("+")[0] for name in asked}
 
 
 def test_the_champion_can_be_fetched_as_a_pipeline_folder(released):
