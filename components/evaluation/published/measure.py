@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from components.errors import UserError
 from components.evaluation.config import LpipsConfig, PublishedConfig, WeightsConfig
@@ -146,13 +147,13 @@ class Published:
         identity = protocol.judged(
             "inception_score", network=network.identity, splits=splits, shuffle=SHUFFLE_SEED
         )
-        return Metric(
-            mean,
-            identity,
-            higher_is_better=True,
-            n=len(rows),
-            interval=(mean - 1.96 * deviation / splits**0.5, mean + 1.96 * deviation / splits**0.5),
-        )
+        interval = None
+        if splits > 1:
+            error = (
+                float(student.ppf(0.975, splits - 1)) * deviation / (splits - 1) ** 0.5
+            )  # of a population's deviation
+            interval = (mean - error, mean + error)
+        return Metric(mean, identity, higher_is_better=True, n=len(rows), interval=interval)
 
     def _fid(
         self, network: FeatureNetwork, material: Material, protocol: Protocol, features: Features

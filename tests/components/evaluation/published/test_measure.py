@@ -1,0 +1,38 @@
+"""Published metrics of an evaluation: what their intervals say."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from components.evaluation.config import PublishedConfig
+from components.evaluation.protocol import Protocol
+from components.evaluation.published.measure import Material, Published
+from components.evaluation.published.networks import FeatureNetwork, channels_first
+
+CLASSES = 4
+
+
+def probabilities(table, clips):
+    """Of the classes, for clips whose first pixel is their number."""
+    return table[clips[:, 0, 0, 0, 0].long()]
+
+
+@pytest.mark.parametrize("splits", [1, 4])
+def test_the_interval_of_the_inception_score_is_that_of_a_mean_over_splits(splits):
+    table = torch.from_numpy(np.random.default_rng(0).dirichlet(np.ones(CLASSES), 40)).float()
+    network = FeatureNetwork(partial(probabilities, table), channels_first, {}, torch.device("cpu"))
+    clips = np.repeat(np.arange(40, dtype=np.uint8), 3 * 2 * 2).reshape(40, 1, 2, 2, 3)
+    names = [str(index) for index in range(40)]
+    published = Published(PublishedConfig(splits=splits), seed=0, inception=network)
+    metrics, _ = published.measure(Material(names, names, clips, clips, clips), Protocol({}, {}, {}))
+    found = metrics["inception_score"]
+    if splits == 1:
+        assert found.interval is None, "one split says nothing of how far the score may be off"
+        return
+    rows = table.double().numpy()[np.random.RandomState(42).permutation(40)].reshape(splits, -1, CLASSES)
+    scores = [np.exp((part * np.log(part / part.mean(0))).sum(1).mean()) for part in rows]
+    assert found.value == pytest.approx(np.mean(scores), rel=1e-5)
+    error = 3.182446 * np.std(scores, ddof=1) / 2  # Student's t of three degrees of freedom, four splits
+    assert found.interval == pytest.approx((found.value - error, found.value + error), rel=1e-4)
