@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from components.artifacts import sha256_of_json
 from components.evaluation.attributes import CHANCE, Judgement, accuracy_metric
@@ -160,11 +161,13 @@ def validation_loss(
 def mean_metric(
     per_item: Mapping[str, float], identity: str, *, higher_is_better: bool = True, unit: str = ""
 ) -> Metric:
-    """The mean of the items, with the 95 % interval of a mean."""
+    """The mean of the items, with the 95 % interval of a mean (Student's t)."""
     values = np.array(list(per_item.values()))
     mean = float(values.mean())
-    spread = 1.96 * float(values.std(ddof=1)) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-    interval = (mean - spread, mean + spread) if len(values) > 1 else None
+    interval = None
+    if (count := len(values)) > 1:
+        spread = float(stdtrit(count - 1, 0.975) * values.std(ddof=1) / np.sqrt(count))
+        interval = (mean - spread, mean + spread)
     return Metric(
         mean, identity, higher_is_better, len(values), unit=unit, interval=interval, per_item=dict(per_item)
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from components.errors import UserError
 from components.evaluation.config import LpipsConfig, PublishedConfig, WeightsConfig
@@ -150,7 +150,7 @@ class Published:
         interval = None
         if splits > 1:
             error = (
-                float(student.ppf(0.975, splits - 1)) * deviation / (splits - 1) ** 0.5
+                float(stdtrit(splits - 1, 0.975)) * deviation / (splits - 1) ** 0.5
             )  # of a population's deviation
             interval = (mean - error, mean + error)
         return Metric(mean, identity, higher_is_better=True, n=len(rows), interval=interval)

@@ -3,7 +3,7 @@
 from functools import partial
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from components.evaluation.frechet import frechet_from, kernel_distance
 from components.evaluation.record import Distance, Metric
@@ -73,7 +73,7 @@ def _distance_within(
         champion.generated(distance),
         measure(distance, candidate.reference(distance)),
     )
-    bound = test.difference + float(student.ppf(1 - policy.alpha, GROUPS - 1)) * error
+    bound = test.difference + float(stdtrit(GROUPS - 1, 1 - policy.alpha)) * error
     worse = test.p_worse <= policy.alpha
     status = _three_way(bound <= margin, worse and test.difference > margin)
     reason = (
