@@ -102,6 +102,8 @@ def history() -> None:
         console.print("no decision was recorded yet")
         return
     table = Table("time", "event", "version", "before", "model", "reason")
+    for column in table.columns[:5]:  # the reason alone is folded where the page is narrow
+        column.no_wrap = True
     for entry in entries:
         before = "–" if entry["champion_before"] is None else f"v{entry['champion_before']}"
         model = entry["model_sha256"][:12]

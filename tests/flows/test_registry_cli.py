@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from components.artifacts import write_json
 from components.errors import UserError
-from components.registry.history import append_history
+from components.registry.history import append_history, shared_history
 from components.registry.versions import TEXT_TO_VIDEO
 from components.tracking_writer import connect
 from flows.cli.app import app, main
@@ -94,6 +94,9 @@ def test_brackets_in_a_reason_are_printed_as_they_are(workspace, empty_database)
     result = runner.invoke(app, ["registry", "history"])
     assert result.exit_code == 0, result.output
     assert "flicker [red]above[/] the sky [/data/pans]" in result.output
+    narrow = runner.invoke(app, ["registry", "history"], env={"COLUMNS": "80"})
+    (said,) = [line for line in narrow.output.splitlines() if "kept back" in line]
+    assert shared_history(workspace)[0]["time"] in said
 
 
 def test_brackets_in_an_error_are_printed_as_they_are(workspace, monkeypatch, capsys):
