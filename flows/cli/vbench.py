@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from components.errors import UserError
 
@@ -51,7 +51,7 @@ def status(weights: Weights = Path("weights/vbench")) -> None:
     from components.evaluation.vbench.scores import DIMENSIONS
 
     installed = environment.find(ROOT)
-    table = Table("dimension", "group", "can run", "what it lacks")
+    table = Table("dimension", "group", "can run", Column("what it lacks", overflow="fold"))
     for name, dimension in DIMENSIONS.items():
         lacking = obstacles(name, installed, weights)
         table.add_row(name, dimension.group, "no" if lacking else "yes", escape("; ".join(lacking)))

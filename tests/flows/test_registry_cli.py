@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from components.artifacts import write_json
@@ -45,6 +46,22 @@ def test_compare_prints_every_check_and_the_verdict(workspace):
     turned = runner.invoke(app, ["compare", "bad", "good"])
     assert turned.exit_code == 3
     assert "reject: " in turned.output
+
+
+def test_a_policy_is_a_file_with_a_gate_section_and_nothing_else(workspace):
+    gate = yaml.safe_load((workspace / "params.yaml").read_text())["gate"]
+    path = workspace / "strict.yaml"
+    path.write_text(yaml.safe_dump({"gate": {**gate, "min_samples": 65}}))
+    result = runner.invoke(app, ["compare", "good", "bad", "--policy", "strict.yaml"])
+    assert "64 samples, 65 are needed" in result.output, result.exception
+    for content, words in (
+        ({"gates": gate}, "no section `gate`"),
+        ({"gate": {**gate, "alpha": 2}}, "gate.alpha"),
+    ):
+        path.write_text(yaml.safe_dump(content))
+        result = runner.invoke(app, ["compare", "good", "bad", "--policy", "strict.yaml"])
+        assert isinstance(result.exception, UserError)
+        assert words in str(result.exception)
 
 
 def test_compare_refuses_a_folder_without_an_evaluation(workspace):
