@@ -37,6 +37,7 @@ VALUE_CHARACTERS = 5_000
 KEY_PATTERN = re.compile(r"[^/\w.\- :]")  # what MLflow does not allow in a name
 MEGABYTE = 1e6
 RUNS_LOOKED_AT = 1_000
+REPORT_TAG = "report_sha256"  # of a stage's run: its report, which is here where what the run made is
 
 
 @dataclass
@@ -72,6 +73,9 @@ class StageRun:
         made = {name: path for name, path in self.paths.outputs.items() if path.exists()}
         self.writer.set_tags({f"output.{name}": f"sha256:{sha256_of(path)}" for name, path in made.items()})
         written = self.paths.root / "reports" / f"{self.stage}.json"
+        self.writer.set_tags(
+            {REPORT_TAG: told} if (told := _report_digest(self.paths.root, self.stage)) else {}
+        )
         for path in (self.paths.outputs.get("curve"), written):
             if path and path.is_file():
                 self.log_artifact(path)
@@ -159,12 +163,26 @@ def _submit(root: Path, run_id: str, operation: Operation) -> None:
 
 
 def last_success(root: Path, stage: str, client: Any = None) -> str | None:
-    """MLflow run that last finished this stage; None if there is none."""
+    """MLflow run that last made what this workspace has of a stage; None if there is none."""
     client = client or connect(root)
     query = f"tags.stage = '{stage}' and attributes.status = 'FINISHED'"
     newest = ["attributes.end_time DESC"]
-    found = client.search_runs([experiment_id(client, root)], query, max_results=1, order_by=newest)
-    return str(found[0].info.run_id) if found else None
+    found = client.search_runs(
+        [experiment_id(client, root)], query, max_results=RUNS_LOOKED_AT, order_by=newest
+    )
+    return next((str(run.info.run_id) for run in found if _made_what_is_here(root, stage, run)), None)
+
+
+def _report_digest(root: Path, stage: str) -> str:
+    """sha256 of a stage's report; empty without one."""
+    path = root / "reports" / f"{stage}.json"
+    return sha256_of(path) if path.is_file() else ""
+
+
+def _made_what_is_here(root: Path, stage: str, run: Any) -> bool:
+    """False for a run of another workspace on the server, or of an older result; True for one that does not say."""
+    told = run.data.tags.get(REPORT_TAG)
+    return told is None or told == _report_digest(root, stage)
 
 
 @dataclass(frozen=True)
@@ -180,7 +198,7 @@ class RunSummary:
 
 
 def stage_summaries(root: Path) -> dict[str, RunSummary]:
-    """Stage -> its newest finished run; empty where nothing was tracked."""
+    """Stage -> the newest finished run that made what is here; empty where nothing was tracked."""
     if not has_store(root):
         return {}
     client = connect(root)
@@ -188,13 +206,14 @@ def stage_summaries(root: Path) -> dict[str, RunSummary]:
     query, newest = "tags.kind = 'stage' and attributes.status = 'FINISHED'", ["attributes.end_time DESC"]
     summaries: dict[str, RunSummary] = {}
     for run in client.search_runs([experiment], query, max_results=RUNS_LOOKED_AT, order_by=newest):
+        stage = run.data.tags["stage"]
+        if stage in summaries or not _made_what_is_here(root, stage, run):
+            continue
         seconds = (run.info.end_time - run.info.start_time) / 1000
         peak = run.data.metrics.get("system/peak_memory_megabytes")
         known = (dict(run.data.tags), dict(run.data.metrics))
-        summary = RunSummary(
-            run.info.run_id, seconds, peak, *known, link_to(root, experiment, run.info.run_id)
-        )
-        summaries.setdefault(run.data.tags["stage"], summary)
+        link = link_to(root, experiment, run.info.run_id)
+        summaries[stage] = RunSummary(run.info.run_id, seconds, peak, *known, link)
     return summaries
 
 

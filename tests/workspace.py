@@ -49,6 +49,7 @@ MINIATURE: dict[str, Any] = {
     "evaluate.reconstruction_clips": 4,
     "evaluate.sampler": {"steps": 2, "guidance": 2.0},
     "gate.min_samples": 4,
+    "gate.min_items": 2,
     "gate.min_samples_per_feature": 0.0,
     "gate.permutations": 20,
     "gate.bootstrap": 50,

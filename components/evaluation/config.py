@@ -78,7 +78,9 @@ class EvaluateConfig(Section):
     """The evaluation protocol; its digest is part of every score's identity."""
 
     seed: int
-    samples: PositiveInt  # generated clips, at most the number of validation clips
+    samples: int = Field(
+        ge=2
+    )  # generated clips, at most the number of validation clips; one has no covariance
     height: PositiveInt
     width: PositiveInt
     frames: PositiveInt

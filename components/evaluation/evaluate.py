@@ -30,13 +30,12 @@ from components.evaluation.published.measure import Material, Published
 from components.evaluation.record import FEATURES_FILE, EvaluationRecord, Metric
 from components.evaluation.reference import Reference, read_reference
 from components.evaluation.text_video import TextVideoEncoder
-from components.evaluation.validation_loss import losses_of_clips
+from components.evaluation.validation_loss import facts_of, losses_of_clips
 from components.evaluation.vbench.measure import Vbench
 from components.ladder.verdict import REJECTED_FILE, LadderVerdict
 from components.params import Params
 from components.report import Report
 from components.runtime import compute_device, resolve_precision
-from models.diffusion.rectified_flow import RectifiedFlow
 from models.generation.pipeline import TextToVideoPipeline, to_pixels
 
 log = logging.getLogger(__name__)
@@ -234,7 +233,7 @@ def _vbench(task: _Task, videos: _Videos, checkpoints: Path) -> dict[str, Metric
 def _validation_loss(task: _Task, latents: Tensor) -> dict[str, Metric]:
     """The loss on the reference clips. Its identity names the autoencoder, as losses on other latents differ.
 
-    It names the objective too, but where that is rectified flow. Where prompts say scores, clips are told with their
+    It names the objective too, with what decides its loss. Where prompts say scores, clips are told with their
     own.
     """
     config, reference = task.config, task.reference
@@ -252,13 +251,10 @@ def _validation_loss(task: _Task, latents: Tensor) -> dict[str, Metric]:
         "seed": config.seed,
         "times": config.validation_loss_times,
         "precision": task.protocol.generation["precision"],
-        "autoencoder": task.pipeline.codec.contract(),
         **({"captions": sha256_of_json(reference.scored_captions)} if scored else {}),
     }
-    objective = task.pipeline.objective
-    if not isinstance(objective, RectifiedFlow):
-        decides["objective"] = type(objective).__name__
-    return scores.validation_loss(reference.ids, losses, task.protocol, **decides)
+    own = {"autoencoder": task.pipeline.codec.contract(), **facts_of(task.pipeline.objective)}
+    return scores.validation_loss(reference.ids, losses, task.protocol, own, **decides)
 
 
 def _record(

@@ -68,7 +68,7 @@ def generate(
     with progress(title, len(prompts)) as advance:
         for start in range(0, len(prompts), config.batch):
             part = prompts[start : start + config.batch]
-            path = keep / f"{start:06d}.npy"
+            path = keep / f"{start:06d}-{len(part)}.npy"  # of another batch size there are others
             if not path.exists():
                 changes = changes_of(config) | {"seed": config.seed + start}
                 _save(path, pipeline(part, batch=config.batch, **changes))

@@ -35,6 +35,8 @@ class Metric:
     `parts`: of VBench's Total, dimension -> prompt -> score.
     A metric that no prompt asks for (no colour named: no colour accuracy) has value None and n 0.
     `interval`: 95 % bounds of the value, where they can be given honestly. `chance`: what guessing would score.
+    `own`: digest of the model's own parts that the identity names, as the autoencoder of a loss on latents. Two that
+    differ in it cannot be made comparable by another evaluation.
     """
 
     value: float | None  # None: could not be computed
@@ -47,6 +49,15 @@ class Metric:
     per_item: dict[str, float] = field(default_factory=dict)
     distance: Distance | None = None
     parts: dict[str, dict[str, float]] = field(default_factory=dict)
+    own: str = ""
+
+    def is_taken_as(self, other: "Metric") -> bool:
+        """True where both were measured in one way, up to what is the models' own."""
+        return self.identity == other.identity or self.is_of_other_parts(other)
+
+    def is_of_other_parts(self, other: "Metric") -> bool:
+        """True where both are measured on parts of their models, and these differ."""
+        return bool(self.own and other.own) and self.own != other.own
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
 """From videos, features and real clips to the metrics of the record."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
+from components.artifacts import sha256_of_json
 from components.evaluation.attributes import CHANCE, Judgement, accuracy_metric
 from components.evaluation.classifier import Reading
 from components.evaluation.frechet import even_and_odd, frechet_distance, kernel_distance
@@ -143,22 +145,29 @@ def reconstructions(
 
 
 def validation_loss(
-    ids: Sequence[str], losses: NDArray[np.float64], protocol: Protocol, **decides: Any
+    ids: Sequence[str],
+    losses: NDArray[np.float64],
+    protocol: Protocol,
+    own: Mapping[str, Any],
+    **decides: Any,
 ) -> dict[str, Metric]:
-    """Mean loss. `decides`: times, seed, and the autoencoder, whose latents alone it can be compared on."""
+    """Mean loss. `decides`: times and seed; `own`: the autoencoder and the objective, which are the model's."""
     per_clip = dict(zip(ids, losses.tolist(), strict=True))
-    identity = protocol.real("validation_loss", **decides)
-    return {"validation_loss": mean_metric(per_clip, identity, higher_is_better=False)}
+    identity = protocol.real("validation_loss", **decides, **own)
+    metric = mean_metric(per_clip, identity, higher_is_better=False)
+    return {"validation_loss": replace(metric, own=sha256_of_json(own)[:16])}
 
 
 def mean_metric(
     per_item: Mapping[str, float], identity: str, *, higher_is_better: bool = True, unit: str = ""
 ) -> Metric:
-    """The mean of the items, with the 95 % interval of a mean."""
+    """The mean of the items, with the 95 % interval of a mean (Student's t)."""
     values = np.array(list(per_item.values()))
     mean = float(values.mean())
-    spread = 1.96 * float(values.std(ddof=1)) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-    interval = (mean - spread, mean + spread) if len(values) > 1 else None
+    interval = None
+    if (count := len(values)) > 1:
+        spread = float(stdtrit(count - 1, 0.975) * values.std(ddof=1) / np.sqrt(count))
+        interval = (mean - spread, mean + spread)
     return Metric(
         mean, identity, higher_is_better, len(values), unit=unit, interval=interval, per_item=dict(per_item)
     )

@@ -1,14 +1,20 @@
 """The training loss on fixed clips, noise and times: the cheapest honest comparison on equal latents."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.diffusion.blockwise_flow import BlockwiseFlow
 from models.diffusion.conditions import Conditions
 from models.diffusion.fixed_draws import fixed_noise, interior_times, losses_at
+from models.diffusion.objective import Objective
+from models.diffusion.rectified_flow import RectifiedFlow
+from models.diffusion.v_prediction import VPrediction
 from models.generation.layout import Settings
 from models.generation.pipeline import TextToVideoPipeline
 
@@ -30,6 +36,22 @@ def validation_losses(
             losses = losses_at(pipeline.objective, pipeline.transformer, latents, conditions, drawn)
         total += losses.double().cpu().numpy()
     return total / len(times)
+
+
+def facts_of(objective: Objective) -> dict[str, Any]:
+    """What decides the loss of a model at given noise and times: losses of objectives that differ in it do not compare.
+
+    Empty for rectified flow, whose loss at a time has no parameters. Times say how often each is drawn in training,
+    which does not matter here.
+    """
+    if isinstance(objective, RectifiedFlow):
+        return {}
+    decides: dict[str, Any] = {}
+    if isinstance(objective, VPrediction):
+        decides = asdict(objective.always_estimating())
+    elif isinstance(objective, BlockwiseFlow):
+        decides = asdict(objective.blocks)
+    return {"objective": {"kind": type(objective).__name__, **decides}}
 
 
 def losses_of_clips(

@@ -3,7 +3,8 @@
 The registry is a service and the gate is a DVC stage, so the champion has to become a file that DVC can compare.
 The folder is left alone when the champion is the very model in this workspace: what it was judged against is what
 the verdict depends on, and a second run must find nothing to do. A champion that was evaluated under another
-protocol than the candidate is evaluated again under the candidate's, or the two could never be compared.
+protocol than the candidate, with other networks, or for fewer metrics, is evaluated again as the candidate was, or the
+two could never be compared.
 """
 
 import logging
@@ -16,7 +17,7 @@ from components.errors import UserError
 from components.evaluation.other_model import evaluate_model
 from components.evaluation.record import FEATURES_FILE, RECORD_FILE, EvaluationRecord
 from components.params import Params
-from components.registry.fetch import fetch_pipeline
+from components.registry.fetch import fetch_evaluation, fetch_pipeline
 from components.registry.register import EVALUATION, EVALUATION_TAG, PIPELINE
 from components.registry.versions import CHAMPION, TEXT_TO_VIDEO, Version, with_alias
 from components.tracking_writer import connect
@@ -56,16 +57,23 @@ def _is_settled(root: Path, champion: Version, folder: Path) -> bool:
     if "model_sha256" not in read_json(folder / RECORD_FILE):
         return False
     present = EvaluationRecord.read(folder)
-    return present.model_sha256 == champion.digest and present.asked == _asked(root, present)
+    return present.model_sha256 == champion.digest and _is_measured_as_candidate(root, present)
 
 
-def _asked(root: Path, other: EvaluationRecord) -> dict[str, object]:
-    """What the candidate was asked for; the other model while there is no candidate to compare with.
+def _is_measured_as_candidate(root: Path, other: EvaluationRecord) -> bool:
+    """True for an evaluation with all of the candidate's metrics, taken as the candidate's; without one, for any.
 
-    Its sampler is none of that: a champion of another system keeps its own, however often it is evaluated.
+    A champion of another system keeps a sampler of its own, however often it is evaluated, and with it other metrics.
     """
     folder = root / EVALUATION
-    return EvaluationRecord.read(folder).asked if (folder / RECORD_FILE).is_file() else other.asked
+    if not (folder / RECORD_FILE).is_file():
+        return True
+    candidate = EvaluationRecord.read(folder)
+    if candidate.asked != other.asked or not set(candidate.metrics) <= set(other.metrics):
+        return False
+    return candidate.sampling != other.sampling or all(
+        metric.is_taken_as(other.metrics[name]) for name, metric in candidate.metrics.items()
+    )
 
 
 def _evaluation_of(root: Path, params: Params, champion: Version, temporary: Path) -> Path:
@@ -73,15 +81,15 @@ def _evaluation_of(root: Path, params: Params, champion: Version, temporary: Pat
     stored = f"evaluation/{champion.tags[EVALUATION_TAG]}"
     folder = Path(connect(root).download_artifacts(champion.run_id, stored, str(temporary)))
     known = (folder / RECORD_FILE).is_file()  # one that the ladder turned away was promoted by override
-    if known and (record := EvaluationRecord.read(folder)).asked == _asked(root, record):
+    if known and _is_measured_as_candidate(root, EvaluationRecord.read(folder)):
         return folder
-    said = "was evaluated under another protocol than the candidate" if known else "was never evaluated"
+    said = "was evaluated in another way than the candidate" if known else "was never evaluated"
     log.info("%s %s; evaluating it now", champion, said)
     try:
         evaluate_model(root, params, fetch_pipeline(root, CHAMPION), temporary / EVALUATION.name)
         return temporary / EVALUATION.name
     except ValueError as error:  # as when it cannot make videos of the new length; the gate will say so
-        log.warning("%s cannot be evaluated under the candidate's protocol: %s", champion, error)
+        log.warning("%s cannot be evaluated as the candidate was: %s", champion, error)
         if not known:
             raise
         return folder
@@ -97,17 +105,26 @@ def _copy_gate_files(source: Path, folder: Path) -> None:
 def freeze_baseline(root: Path, params: Params) -> str:
     """Make the champion's evaluation the frozen baseline; what was done, in words.
 
-    Raises `UserError` where there is no champion's evaluation to freeze.
+    It is the workspace's own where the champion is the model in it, else the one in the registry. Raises `UserError`
+    where there is no champion, or none that was evaluated.
     """
-    source, folder = root / params.gate.baseline, root / params.gate.frozen
-    if not (source / FEATURES_FILE).is_file():
-        raise UserError(
-            f"{source} holds no champion's evaluation; run `reelforge run` until there is a champion"
-        )
+    champion, folder = with_alias(root, TEXT_TO_VIDEO, CHAMPION), root / params.gate.frozen
+    if champion is None:
+        raise UserError("there is no champion to freeze; run `reelforge run` until there is one")
+    source = _newest_evaluation(root, champion)
+    if source is None:
+        raise UserError(f"{champion} was never evaluated: `reelforge run` does that for the next candidate")
     with fresh_folder(folder) as made:
         _copy_gate_files(source, made)
-    record = EvaluationRecord.read(folder)
     return (
-        f"{folder.name} holds the evaluation of {record.model_sha256[:12]}; commit it, and say in gate.frozen_margins"
-        " what may be lost since then"
+        f"{folder.name} holds the evaluation of {champion}, {champion.digest[:12]}; commit it, and say in"
+        " gate.frozen_margins what may be lost since then"
     )
+
+
+def _newest_evaluation(root: Path, champion: Version) -> Path | None:
+    own = root / EVALUATION
+    if (own / RECORD_FILE).is_file() and EvaluationRecord.read(own).model_sha256 == champion.digest:
+        return own
+    stored = fetch_evaluation(root, champion.digest)
+    return stored if stored and (stored / RECORD_FILE).is_file() else None

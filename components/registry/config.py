@@ -22,6 +22,7 @@ class GateConfig(Section):
     min_samples_per_feature: NonNegativeFloat = (
         4.0  # of a Frechet distance, whose covariance has as many columns
     )
+    min_items: PositiveInt = 30  # of a mean; below it, or below min_samples where that is less: cannot decide
     alpha: float = Field(gt=0, lt=0.5)
     permutations: PositiveInt
     bootstrap: PositiveInt

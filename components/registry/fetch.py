@@ -1,5 +1,6 @@
 """Get a registered model onto this disk, and say who is champion."""
 
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,13 +25,19 @@ def fetch_pipeline(root: Path, alias: str) -> Path:
     if version is None:
         raise UserError(f"no version of {TEXT_TO_VIDEO} is {alias}; `reelforge run` trains and registers one")
     folder = root / CACHE / version.digest
-    if not folder.exists():
+    if not _is_whole(folder):
+        shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder.parent) as partial:  # so that a download that stops leaves nothing
             packed = Path(connect(root).download_artifacts(version.run_id, INSIDE, partial))
             runtime = Params.load(root / "params.yaml").runtime
             unpack(packed, Path(partial) / "whole", root, runtime).replace(folder)
     return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    """False where the folder is not there, or a link in it leads to a file that has gone."""
+    return folder.exists() and all(path.exists() for path in folder.rglob("*"))
 
 
 def fetch_evaluation(root: Path, digest: str) -> Path | None:

@@ -12,10 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mlflow.exceptions import MlflowException
-
 from components.errors import ContractError
-from components.registry.versions import TEXT_TO_VIDEO
+from components.registry.versions import TEXT_TO_VIDEO, model_tags
 from components.tracking_writer import connect
 
 HISTORY = Path("registry") / "history.jsonl"
@@ -54,7 +52,7 @@ def append_history(root: Path, entry: dict[str, Any]) -> None:
         "reason": reason,
         "previous_line": previous,
     }
-    lines = [*lines, json.dumps(stamped, sort_keys=True)]
+    lines = [*lines, json.dumps(stamped, sort_keys=True, ensure_ascii=False)]
     client = connect(root)
     for number, line in list(enumerate(lines))[len(known) :]:
         client.set_registered_model_tag(TEXT_TO_VIDEO, f"{TAG}{number:06d}", line)
@@ -84,12 +82,7 @@ def _file_lines(root: Path) -> list[str]:
 
 
 def _registry_lines(root: Path) -> list[str]:
-    try:
-        tags = connect(root).get_registered_model(TEXT_TO_VIDEO).tags
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return []
-        raise
+    tags = model_tags(root, TEXT_TO_VIDEO)
     return [tags[name] for name in sorted(tags) if name.startswith(TAG)]
 
 

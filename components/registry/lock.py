@@ -6,6 +6,7 @@ the lock that counts is in it: a registered model of a fixed name, which only on
 
 import logging
 import random
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -22,7 +23,8 @@ from components.tracking_writer import connect
 log = logging.getLogger(__name__)
 LOCK = "reelforge-lock"
 WAIT_SECONDS = 600.0
-STALE_SECONDS = 900.0  # a release takes seconds to minutes; a holder that is older has died
+STALE_SECONDS = 900.0  # without a sign of life: the holder has died
+BEAT_SECONDS = 60.0  # between two signs of life of the holder
 PAUSE_SECONDS = 0.2
 
 
@@ -35,9 +37,33 @@ def registry_lock(root: Path) -> Iterator[None]:
         client, holder = connect(root), uuid.uuid4().hex
         _acquire(client, holder)
         try:
-            yield
+            with _signs_of_life(root, holder):
+                yield
         finally:
             _release(client, holder)
+
+
+@contextmanager
+def _signs_of_life(root: Path, holder: str) -> Iterator[None]:
+    """Say again and again that the holder is at work: to upload a large model takes longer than a stale lock lives."""
+    ended = threading.Event()
+
+    def work() -> None:
+        client = connect(root)
+        while not ended.wait(BEAT_SECONDS):
+            try:
+                if _held(client).get("holder") == holder:
+                    client.set_registered_model_tag(LOCK, "since", f"{time.time():.3f}")
+            except MlflowException as error:
+                log.warning("the lock of the registry could not be renewed: %s", error)
+
+    thread = threading.Thread(target=work, name="registry-lock", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _acquire(client: Any, holder: str) -> None:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -153,16 +154,19 @@ def save_pyfunc(pipeline: Path, folder: Path, root: Path, runtime: RuntimeConfig
             python_model=str(MODEL_CODE),
             artifacts={"pipeline": str(packed)},
             code_paths=[str(Path(models.__file__).parent)],
-            pip_requirements=[
-                *REQUIREMENTS,
-                *([FROM_S3] if runtime.store_uri(root).startswith(SCHEME) else []),
-            ],
+            pip_requirements=_requirements(runtime.store_uri(root)),
             model_config={"weights": ""},  # where they have been moved to, in `load_model`
         )
     _, defaults = read_settings(pipeline)
     described = Model.load(str(folder))
     described.signature.params = infer_signature(params=asdict(defaults)).params
     described.save(str(folder / "MLmodel"))
+
+
+def _requirements(store: str) -> list[str]:
+    """What the model is served with: the versions that it was made and judged with, without the kind of their build."""
+    names = [*REQUIREMENTS, *([FROM_S3] if store.startswith(SCHEME) else [])]
+    return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in names]
 
 
 def _attach_evaluation(root: Path, version: Version) -> None:

@@ -54,17 +54,28 @@ def versions(root: Path, name: str) -> list[Version]:
             return sorted(found, key=lambda version: version.number)
 
 
+def model_tags(root: Path, name: str) -> dict[str, str]:
+    """Tags of a registered model; none if there is no such model."""
+    model = _model(connect(root), name)
+    return dict(model.tags) if model else {}
+
+
 def _aliases(client: Any, name: str) -> dict[str, int]:
     """Alias -> version number."""
+    model = _model(client, name)
+    return {alias: int(number) for alias, number in model.aliases.items()} if model else {}
+
+
+def _model(client: Any, name: str) -> Any:
+    """A registered model; None if there is no such model."""
     from mlflow.exceptions import MlflowException
 
     try:
-        model = client.get_registered_model(name)
+        return client.get_registered_model(name)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return {}
+            return None
         raise
-    return {alias: int(number) for alias, number in model.aliases.items()}
 
 
 def with_alias(root: Path, name: str, alias: str) -> Version | None:

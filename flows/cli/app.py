@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from components.errors import UserError
 from components.runtime import prepare_services, use_profile
@@ -80,7 +81,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        console.print(f"[bold red]reelforge:[/] {error}", highlight=False, soft_wrap=True)
+        console.print(f"[bold red]reelforge:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         console.print(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from components.errors import UserError
@@ -48,10 +49,10 @@ def doctor() -> None:
         if name == "champion" and failed & {"MLflow", "databases"}:
             continue  # it would be asked for minutes
         try:
-            table.add_row("[green]ok[/]", name, check())
+            table.add_row("[green]ok[/]", name, escape(check()))
         except UserError as error:
             failed.add(name)
-            table.add_row("[red]!![/]", name, f"[red]{error}[/]")
+            table.add_row("[red]!![/]", name, f"[red]{escape(str(error))}[/]")
     console.print(table)
     if failed:
         raise typer.Exit(1)

@@ -1,14 +1,18 @@
 """`reelforge evaluate` and `compare`: any model under this workspace's protocol, and any two models."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from components.errors import UserError
 from flows.preflight import check_room, check_workspace
+
+if TYPE_CHECKING:
+    from components.registry.config import GateConfig
 
 ROOT = Path()
 MODELS = {"champion", "candidate", "workspace"}
@@ -35,7 +39,7 @@ def evaluate(
     for name, value in sorted(report.metrics.items()):
         console.print(f"{name:40} {value:.4g}", highlight=False)
     for note in report.notes:
-        console.print(note, style="dim", highlight=False, soft_wrap=True)
+        console.print(note, style="dim", highlight=False, soft_wrap=True, markup=False)
 
 
 def compare(
@@ -52,12 +56,11 @@ def compare(
     A model is evaluated first, into a folder below evaluations/, unless that was done before under this protocol.
     Stopped and started again, it goes on. Example: reelforge compare artifacts/evaluate champion
     """
-    from components.params import Params
     from components.registry.gate import judge
     from components.registry.policy.contestant import Contestant, read_champion
     from components.registry.policy.verdict import Decision
 
-    config = Params.load(policy or ROOT / "params.yaml").gate
+    config = _policy(policy or ROOT / "params.yaml")
     sides = [Contestant.read(_evaluation(side)) for side in (candidate, champion)]
     frozen = ROOT / config.frozen
     verdict = judge(sides[0], sides[1], config, read_champion(frozen) if frozen.exists() else None)
@@ -65,11 +68,30 @@ def compare(
     for finding in verdict.findings:
         values = ("–" if value is None else f"{value:.4g}" for value in (finding.candidate, finding.champion))
         status = f"[{COLOURS[finding.status]}]{finding.status}[/]"
-        table.add_row(finding.metric, finding.kind, status, *values, finding.reason)
+        table.add_row(finding.metric, finding.kind, status, *values, escape(finding.reason))
     console.print(table)
-    console.print(f"[bold]{verdict.decision}[/]: {verdict.reason}", highlight=False, soft_wrap=True)
+    console.print(f"[bold]{verdict.decision}[/]: {escape(verdict.reason)}", highlight=False, soft_wrap=True)
     if verdict.decision is not Decision.PROMOTE:
         raise typer.Exit(3)
+
+
+def _policy(path: Path) -> "GateConfig":
+    """The section `gate` of a file that may hold nothing else. Raises `UserError` where it is missing or wrong."""
+    import yaml
+    from pydantic import ValidationError
+
+    from components.params import explain
+    from components.registry.config import GateConfig
+
+    if not path.is_file():
+        raise UserError(f"{path} is missing; --policy names a YAML file with a section `gate`")
+    raw = yaml.safe_load(path.read_text())
+    if not isinstance(raw, dict) or "gate" not in raw:
+        raise UserError(f"{path} has no section `gate`; `params.yaml` shows what is in one")
+    try:
+        return GateConfig.model_validate(raw["gate"])
+    except ValidationError as error:
+        raise UserError("\n".join(f"{path}: gate.{line}" for line in explain(GateConfig, error))) from None
 
 
 def _evaluation(side: str) -> Path:

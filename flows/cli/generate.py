@@ -81,7 +81,7 @@ def generate(
         path = output / f"{_file_name(prompt)}-{seed + index}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(to_mp4(video, settings.fps, least_side=WATCHABLE_SIDE))
-        console.print(path, highlight=False)
+        console.print(path, highlight=False, soft_wrap=True, markup=False)
 
 
 def _asked(prompts: list[str], **scores: float | str | None) -> list[str]:

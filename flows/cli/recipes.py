@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from components.errors import ParamsError, UserError
@@ -113,11 +114,11 @@ def list_recipes() -> None:
     current = Params.load(ROOT / "params.yaml").recipe
     table = Table("", "recipe", "what it is", box=None, pad_edge=False)
     for name, path in recipe_files(ROOT).items():
-        table.add_row("→" if name == current else "", f"[bold]{name}[/]", about(path))
+        table.add_row("→" if name == current else "", f"[bold]{name}[/]", escape(about(path)))
     console.print(table)
     overlays = Table("", "overlay", "what it changes", box=None, pad_edge=False)
     for name, path in overlay_files(ROOT).items():
-        overlays.add_row(" ", f"[bold]{name}[/]", about(path))
+        overlays.add_row(" ", f"[bold]{name}[/]", escape(about(path)))
     console.print()
     console.print(overlays)
 

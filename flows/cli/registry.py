@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from components.errors import UserError
@@ -40,7 +41,10 @@ def promote(
                 "name the version to promote: --version N; `reelforge registry versions` lists them"
             )
         console.print(
-            promote_by_hand(root, version, person=by, reason=reason), highlight=False, soft_wrap=True
+            promote_by_hand(root, version, person=by, reason=reason),
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
         )
         return
     if version is not None or by or reason:
@@ -50,7 +54,7 @@ def promote(
     if not (root / VERDICT).is_file():
         raise UserError(f"{VERDICT} is missing: there is no verdict yet; run `reelforge run`")
     numbers = register_candidate(root, params)
-    console.print(promote_by_verdict(root, params, numbers), highlight=False, soft_wrap=True)
+    console.print(promote_by_verdict(root, params, numbers), highlight=False, soft_wrap=True, markup=False)
 
 
 def rollback(reason: Annotated[str, typer.Option(help="Why; kept in registry/history.jsonl.")]) -> None:
@@ -61,7 +65,7 @@ def rollback(reason: Annotated[str, typer.Option(help="Why; kept in registry/his
     from components.registry.promote import rollback as back
 
     check_workspace(ROOT)
-    console.print(back(ROOT.resolve(), reason), highlight=False)
+    console.print(back(ROOT.resolve(), reason), highlight=False, soft_wrap=True, markup=False)
 
 
 def lineage(
@@ -98,10 +102,14 @@ def history() -> None:
         console.print("no decision was recorded yet")
         return
     table = Table("time", "event", "version", "before", "model", "reason")
+    for column in table.columns[:5]:  # the reason alone is folded where the page is narrow
+        column.no_wrap = True
     for entry in entries:
         before = "–" if entry["champion_before"] is None else f"v{entry['champion_before']}"
         model = entry["model_sha256"][:12]
-        table.add_row(entry["time"], entry["event"], f"v{entry['version']}", before, model, entry["reason"])
+        table.add_row(
+            entry["time"], entry["event"], f"v{entry['version']}", before, model, escape(entry["reason"])
+        )
     console.print(table)
 
 
@@ -119,7 +127,7 @@ def versions_() -> None:
             ", ".join(version.aliases),
             tags.get("verdict", ""),
             version.digest[:12],
-            tags.get("recipe", ""),
+            escape(tags.get("recipe", "")),
             tags.get("code", "")[:12],
         )
     console.print(table)

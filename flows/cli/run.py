@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from components.errors import UserError
 from components.params import Params, place_in
@@ -99,7 +100,7 @@ def _set_source(videos: str | None, captions: str | None) -> None:
         values["caption.source"] = captions
     set_values(ROOT / "params.yaml", values)
     for key, value in values.items():
-        console.print(f"params.yaml: {key} = {value}", highlight=False, soft_wrap=True)
+        console.print(f"params.yaml: {key} = {value}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _absolute(place: str) -> str:
@@ -116,7 +117,7 @@ def _run_pipeline(ui: bool, mlflow_port: int, prefect_port: int, *, force: bool 
         check_port(mlflow_port, purpose="the MLflow page", option="--mlflow-port")
         check_port(prefect_port, purpose="the Prefect page", option="--prefect-port")
     for line in describe_machine():
-        console.print(line, style="dim", highlight=False)
+        console.print(line, style="dim", highlight=False, markup=False)
     quiet_prefect()
     from flows.observe import watched_by
     from flows.pipeline import reelforge
@@ -127,7 +128,7 @@ def _run_pipeline(ui: bool, mlflow_port: int, prefect_port: int, *, force: bool 
         try:
             page = reelforge(root=str(ROOT.resolve()), recipe=params.recipe, force=force)
         except StageFailed as error:
-            console.print(f"[bold red]{error}[/]", highlight=False, soft_wrap=True)
+            console.print(f"[bold red]{escape(str(error))}[/]", highlight=False, soft_wrap=True)
             console.print(
                 "\nWhat is finished is kept; `reelforge run` goes on from there, `reelforge doctor` checks the machine."
             )
@@ -145,10 +146,10 @@ def _summary(page: str, display: Display, seconds: float, sharing: list[str]) ->
 
     verdict = read_json(ROOT / "artifacts/gate/verdict.json")
     lines = [
-        f"verdict     [bold]{verdict['verdict']}[/]  {verdict['reason']}",
+        f"verdict     [bold]{verdict['verdict']}[/]  {escape(verdict['reason'])}",
         f"champion    {champion_line(ROOT)}",
         f"report      {Path(page).as_uri()}",
-        f"videos      {(ROOT / 'artifacts/evaluate/samples').resolve()}",
+        f"videos      {escape(str((ROOT / 'artifacts/evaluate/samples').resolve()))}",
         "MLflow      reelforge ui   (runs, curves, registered models)",
         "Prefect     reelforge ui   (flow runs, logs, schedules)",
         *(f"{'' if index else 'share':<12}{line}" for index, line in enumerate(sharing)),
@@ -196,7 +197,7 @@ def stage(
                 name, ROOT, on_line=hear, parent_run=None, hours=params.runtime.stage_hours, force=force
             )
         except StageFailed as error:
-            console.print(f"[bold red]{error}[/]", highlight=False, soft_wrap=True)
+            console.print(f"[bold red]{escape(str(error))}[/]", highlight=False, soft_wrap=True)
             raise typer.Exit(1) from None
         display.finished(name, ran=ran, seconds=time.monotonic() - started)
     if not ran:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from components.errors import UserError
 
@@ -34,7 +35,9 @@ def install(
     from components.evaluation.vbench import environment
 
     made = environment.install(ROOT, "full" if full else "light")
-    console.print(f"{made.folder} is ready ({made.kind}, packages {made.digest[:12]})", highlight=False)
+    console.print(
+        f"{made.folder} is ready ({made.kind}, packages {made.digest[:12]})", highlight=False, markup=False
+    )
 
 
 @app.command()
@@ -48,10 +51,10 @@ def status(weights: Weights = Path("weights/vbench")) -> None:
     from components.evaluation.vbench.scores import DIMENSIONS
 
     installed = environment.find(ROOT)
-    table = Table("dimension", "group", "can run", "what it lacks")
+    table = Table("dimension", "group", "can run", Column("what it lacks", overflow="fold"))
     for name, dimension in DIMENSIONS.items():
         lacking = obstacles(name, installed, weights)
-        table.add_row(name, dimension.group, "no" if lacking else "yes", "; ".join(lacking))
+        table.add_row(name, dimension.group, "no" if lacking else "yes", escape("; ".join(lacking)))
     console.print(table)
 
 
@@ -93,7 +96,9 @@ def generate(
         settings=settings,
         batch=batch,
     )
-    console.print(f"{made} videos made, {len(requests) - made} were there: {videos}", highlight=False)
+    console.print(
+        f"{made} videos made, {len(requests) - made} were there: {videos}", highlight=False, markup=False
+    )
 
 
 @app.command("run")
@@ -138,7 +143,7 @@ def _show(results: "dict[str, DimensionResult]") -> None:
     for name, result in results.items():
         raw = "–" if result.score is None else f"{result.score:.4f}"
         normalised = "–" if result.score is None else f"{DIMENSIONS[name].normalised(result.score):.4f}"
-        table.add_row(name, result.status, raw, normalised, str(len(result.videos)), result.reason)
+        table.add_row(name, result.status, raw, normalised, str(len(result.videos)), escape(result.reason))
     console.print(table)
     raw_scores = {name: result.score for name, result in results.items() if result.score is not None}
     groups: tuple[Group, ...] = ("quality", "semantic")

@@ -80,6 +80,26 @@ def test_stages_are_children_of_the_pipeline_that_started_them(root, monkeypatch
     assert pipeline.data.tags["stage.filter"] == "cached, made by a run that was not tracked"
 
 
+def test_a_stage_is_traced_to_the_run_that_made_what_is_here_and_not_to_the_newest(
+    root, tmp_path_factory, monkeypatch
+):
+    """Two workspaces share a server: each finds its own run; so does one that goes back to an older result."""
+    other = tmp_path_factory.mktemp("other")
+    shutil.copyfile(root / "params.yaml", other / "params.yaml")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
+    made = {}
+    for place, loss in ((root, 0.5), (other, 0.25)):
+        report = Report("dedup", metrics={"loss": loss})
+        with started(place, "dedup") as tracked:
+            report.write(place / "reports/dedup.json")
+            tracked.finish(report)
+        made[place] = tracked.run_id
+    assert made[root] != made[other]
+    for place, run in made.items():
+        assert tracking.stage_summaries(place)["dedup"].run_id == run
+        assert tracking.last_success(place, "dedup") == run
+
+
 @pytest.mark.parametrize(
     ("error", "status"), [(RuntimeError("boom"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
 )

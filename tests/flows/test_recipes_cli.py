@@ -111,3 +111,4 @@ def test_edits_are_not_lost_and_what_was_written_here_is_no_edit(root):
 def test_overlays_are_listed_beside_the_recipes(root):
     said = run("list")
     assert "open_sora_1_2" in said and "data/hdvila" in said and "data/walt" in said
+    assert "the published pair [p, p_time]" in " ".join(said.split())

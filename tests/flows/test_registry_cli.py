@@ -1,14 +1,19 @@
 """`compare`, `registry margins` and `promote` as they are typed."""
 
 import shutil
+import sys
 from dataclasses import replace
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from components.artifacts import write_json
 from components.errors import UserError
-from flows.cli.app import app
+from components.registry.history import append_history, shared_history
+from components.registry.versions import TEXT_TO_VIDEO
+from components.tracking_writer import connect
+from flows.cli.app import app, main
 from tests.components.registry.contestants import contestant
 from tests.components.registry.release_files import REPOSITORY, write_evaluation
 
@@ -41,6 +46,22 @@ def test_compare_prints_every_check_and_the_verdict(workspace):
     turned = runner.invoke(app, ["compare", "bad", "good"])
     assert turned.exit_code == 3
     assert "reject: " in turned.output
+
+
+def test_a_policy_is_a_file_with_a_gate_section_and_nothing_else(workspace):
+    gate = yaml.safe_load((workspace / "params.yaml").read_text())["gate"]
+    path = workspace / "strict.yaml"
+    path.write_text(yaml.safe_dump({"gate": {**gate, "min_samples": 65}}))
+    result = runner.invoke(app, ["compare", "good", "bad", "--policy", "strict.yaml"])
+    assert "64 samples, 65 are needed" in result.output, result.exception
+    for content, words in (
+        ({"gates": gate}, "no section `gate`"),
+        ({"gate": {**gate, "alpha": 2}}, "gate.alpha"),
+    ):
+        path.write_text(yaml.safe_dump(content))
+        result = runner.invoke(app, ["compare", "good", "bad", "--policy", "strict.yaml"])
+        assert isinstance(result.exception, UserError)
+        assert words in str(result.exception)
 
 
 def test_compare_refuses_a_folder_without_an_evaluation(workspace):
@@ -76,3 +97,27 @@ def test_promote_says_what_it_lacks(workspace, arguments, words):
     result = runner.invoke(app, arguments)
     assert isinstance(result.exception, UserError), result.output
     assert words in str(result.exception)
+
+
+def test_brackets_in_a_reason_are_printed_as_they_are(workspace, empty_database):
+    """Square brackets are the markup of the library that prints: `[/]` ended the command with a traceback."""
+    for name in ("components", ".dvc", ".git"):
+        (workspace / name).mkdir()
+    shutil.copy(REPOSITORY / "dvc.yaml", workspace)
+    shutil.copy(empty_database, workspace / "mlflow.db")
+    connect(workspace).create_registered_model(TEXT_TO_VIDEO)
+    entry = {"event": "kept back", "version": 1, "model_sha256": "0" * 64, "champion_before": None}
+    append_history(workspace, {**entry, "reason": "flicker [red]above[/] the sky [/data/pans]"})
+    result = runner.invoke(app, ["registry", "history"])
+    assert result.exit_code == 0, result.output
+    assert "flicker [red]above[/] the sky [/data/pans]" in result.output
+    narrow = runner.invoke(app, ["registry", "history"], env={"COLUMNS": "80"})
+    (said,) = [line for line in narrow.output.splitlines() if "kept back" in line]
+    assert shared_history(workspace)[0]["time"] in said
+
+
+def test_brackets_in_an_error_are_printed_as_they_are(workspace, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["reelforge", "compare", "good", "[/data]/[old]"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "[/data]/[old] holds no evaluation" in capsys.readouterr().err

@@ -6,12 +6,13 @@ All weights are opened before the first video is made, so that a missing file is
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
+from components.artifacts import sha256_of
 from components.errors import UserError
 from components.evaluation.config import LpipsConfig, PublishedConfig, WeightsConfig
 from components.evaluation.frechet import frechet_distance, kernel_distance
@@ -53,6 +54,7 @@ class Published:
     fid: FeatureNetwork | None = None
     clipsim: ClipSim | None = None
     lpips: PerceptualDistance | None = None
+    lpips_told: dict[str, str] = field(default_factory=dict)  # what identifies it
 
     @classmethod
     def open(cls, config: PublishedConfig, root: Path, frames: int, seed: int) -> "Published":
@@ -75,6 +77,11 @@ class Published:
             opened.clipsim = ClipSim(root / config.clipsim)
         if config.lpips:
             opened.lpips = _lpips(config.lpips, root).to(device)
+            opened.lpips_told = {
+                "network": config.lpips.network,
+                "backbone_sha256": sha256_of(root / config.lpips.backbone),
+                "heads_sha256": sha256_of(root / config.lpips.heads),
+            }
         return opened
 
     def measure(self, material: Material, protocol: Protocol) -> tuple[dict[str, Metric], Features]:
@@ -91,7 +98,7 @@ class Published:
             metrics["clipsim"] = self.clipsim.metric(
                 material.ids, material.prompts, material.generated, protocol
             )
-        if self.lpips and self.config.lpips:
+        if self.lpips:
             metrics["reconstruction_lpips"] = self._lpips(self.lpips, material, protocol)
         return metrics, features
 
@@ -146,13 +153,13 @@ class Published:
         identity = protocol.judged(
             "inception_score", network=network.identity, splits=splits, shuffle=SHUFFLE_SEED
         )
-        return Metric(
-            mean,
-            identity,
-            higher_is_better=True,
-            n=len(rows),
-            interval=(mean - 1.96 * deviation / splits**0.5, mean + 1.96 * deviation / splits**0.5),
-        )
+        interval = None
+        if splits > 1:
+            error = (
+                float(stdtrit(splits - 1, 0.975)) * deviation / (splits - 1) ** 0.5
+            )  # of a population's deviation
+            interval = (mean - error, mean + error)
+        return Metric(mean, identity, higher_is_better=True, n=len(rows), interval=interval)
 
     def _fid(
         self, network: FeatureNetwork, material: Material, protocol: Protocol, features: Features
@@ -188,9 +195,8 @@ class Published:
                 for clips in (material.reference, material.decoded)
             )
             values[material.ids[row]] = float(network(*pair))
-        assert self.config.lpips is not None
-        told: dict[str, Any] = {"network": self.config.lpips.network, "clips": list(material.ids[:count])}
-        return mean_metric(values, protocol.real("reconstruction_lpips", **told), higher_is_better=False)
+        identity = protocol.real("reconstruction_lpips", **self.lpips_told, clips=list(material.ids[:count]))
+        return mean_metric(values, identity, higher_is_better=False)
 
 
 def _weights(config: WeightsConfig, root: Path) -> Weights:

@@ -7,6 +7,7 @@ sha256 is given, or when a person has put them there by path.
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,8 @@ def fvd_network(name: str, convention: Convention, weights: Weights, device: tor
     except (ValueError, RuntimeError) as error:
         raise UserError(f"{weights.path}: {error}") from None
     identity = {"convention": name, "weights_sha256": digest, **asdict(convention)}
+    if convention.resize == "cover":
+        identity["longer_side"] = "rounded up"  # it was rounded down once, which gave other scores
     return FeatureNetwork(run, lambda clips: prepared(clips, convention), identity, device)
 
 
@@ -117,10 +120,10 @@ def stretched(images: Tensor) -> Tensor:
 
 
 def covered(images: Tensor) -> Tensor:
-    """(N, 3, H, W) -> (N, 3, 224, 224): the shorter side to 224, and the middle of it."""
+    """(N, 3, H, W) -> (N, 3, 224, 224): the shorter side to 224, the longer rounded up, and the middle of it."""
     height, width = images.shape[-2:]
-    shorter = min(height, width)
-    shape = (SIZE * height // shorter, SIZE * width // shorter)
+    scale = SIZE / min(height, width)
+    shape = (SIZE, ceil(width * scale)) if height < width else (ceil(height * scale), SIZE)
     resized = functional.interpolate(images, shape, mode="bilinear", align_corners=False)
     top, left = (shape[0] - SIZE) // 2, (shape[1] - SIZE) // 2
     return resized[..., top : top + SIZE, left : left + SIZE]

@@ -52,7 +52,7 @@ class Cost:
 
 
 def summaries_of(root: Path, params: Params) -> dict[str, RunSummary]:
-    """Stage -> its newest finished run, of the stages that the parameters run, in order."""
+    """Stage -> the run that made what is here, of the stages that the parameters run, in order."""
     known = stage_summaries(root)
     return {name: known[name] for name in stages_of(params) if name in known}
 

@@ -12,6 +12,7 @@ from components.evaluation.record import EvaluationRecord, Metric, Sample
 from components.page.media import data_uri
 from components.page.words import plural
 from components.registry.page.words import HEADLINES, METRIC_TITLES, number, title_of
+from components.registry.policy.decide import ANCHOR
 
 TONES = {"promote": "good", "reject": "bad", "rejected by the ladder": "bad", "inconclusive": "open"}
 HEADS = {
@@ -112,7 +113,8 @@ def metric_rows(record: EvaluationRecord, judged: Mapping[str, Any] | None) -> l
 
 def _row(name: str, metric: Metric, findings: list[dict[str, Any]]) -> Row:
     low_high = [number(bound, name) for bound in metric.interval or ()]
-    champion = next((f["champion"] for f in findings if f["champion"] is not None), None)
+    against = [f["champion"] for f in findings if f["kind"] != ANCHOR and f["champion"] is not None]
+    champion = next(iter(against), None)
     return Row(
         title=title_of(name),
         value=number(metric.value, name, metric.unit),
@@ -129,10 +131,11 @@ def _asked(finding: Mapping[str, Any], metric: Metric) -> str:
     name, limit, status = finding["metric"], finding["limit"], finding["status"]
     if finding["kind"] == "floor":
         return f"at {'least' if metric.higher_is_better else 'most'} {number(limit, name, metric.unit)}"
+    rival = " of the frozen baseline" if finding["kind"] == ANCHOR else ""
     if status == "left out":
-        return "not comparable with the champion's"
-    if finding["kind"] == "guard":
-        return f"{'within' if status == 'passed' else 'not within'} margin {number(limit, name)}"
+        return f"not comparable with that{rival}" if rival else "not comparable with the champion's"
+    if finding["kind"] in ("guard", ANCHOR) and limit is not None:
+        return f"{'within' if status == 'passed' else 'not within'} margin {number(limit, name)}{rival}"
     if finding["p_value"] is not None:
         return f"better than the champion: p = {finding['p_value']:.3f}"
     return f"{finding['kind']}: {status}"

@@ -3,6 +3,7 @@
 from functools import partial
 
 import numpy as np
+from scipy.special import stdtrit
 
 from components.evaluation.frechet import frechet_from, kernel_distance
 from components.evaluation.record import Distance, Metric
@@ -10,10 +11,12 @@ from components.evaluation.vbench.scores import aggregate
 from components.registry.config import GateConfig
 from components.registry.policy.contestant import Contestant
 from components.registry.policy.statistics import (
+    GROUPS,
     Array,
     MeanDifference,
     PermutationResult,
     composite_difference,
+    jackknife_error,
     mean_difference,
     permutation_test,
 )
@@ -47,22 +50,38 @@ def non_inferiority(
     """Is a loss of more than the margin excluded?"""
     mine, other = candidate.metric(name), champion.metric(name)
     if mine.identity != other.identity:
-        reason = f"{name} is not comparable between these models, whose autoencoders differ"
+        reason = f"{name} is not comparable between these models, whose parts that it is measured on differ"
         return Finding(name, "guard", Status.LEFT_OUT, reason, mine.value)
     if mine.distance:
-        return _distance_within(name, _permuted(mine.distance, candidate, champion, policy), policy, margin)
+        return _distance_within(name, candidate, champion, policy, margin)
     gain = _gain(mine, other, policy)
     status = _three_way(gain.lower >= -margin, gain.upper < -margin)
     allowed = {Status.PASSED: "within", Status.FAILED: "beyond", Status.UNDECIDED: "not shown to be within"}
-    reason = f"{name} may be {max(-gain.lower, 0.0):.4g} worse, {allowed[status]} the margin {margin:g}"
+    reason = f"{name} may be {max(0.0, -gain.lower):.4g} worse, {allowed[status]} the margin {margin:g}"
     return Finding(name, "guard", status, reason, mine.value, other.value, margin, gain.lower)
 
 
-def _distance_within(name: str, test: PermutationResult, policy: GateConfig, margin: float) -> Finding:
-    within, worse = test.difference <= margin, test.p_worse <= policy.alpha
-    status = _three_way(within and not worse, worse and not within)
-    reason = f"{name} differs by {test.difference:+.4g}, margin {margin:g}, p = {test.p_worse:.3f} for worse"
-    return Finding(name, "guard", status, reason, test.candidate, test.champion, margin, p_value=test.p_worse)
+def _distance_within(
+    name: str, candidate: Contestant, champion: Contestant, policy: GateConfig, margin: float
+) -> Finding:
+    """Is a distance that is more than the margin longer excluded?"""
+    distance = candidate.metric(name).distance
+    assert distance is not None, name
+    test = _permuted(distance, candidate, champion, policy)
+    error = jackknife_error(
+        candidate.generated(distance),
+        champion.generated(distance),
+        measure(distance, candidate.reference(distance)),
+    )
+    bound = test.difference + float(stdtrit(GROUPS - 1, 1 - policy.alpha)) * error
+    worse = test.p_worse <= policy.alpha
+    status = _three_way(bound <= margin, worse and test.difference > margin)
+    reason = (
+        f"{name} differs by {test.difference:+.4g}, by {bound:+.4g} at most with {1 - policy.alpha:.0%} confidence,"
+        f" margin {margin:g}, p = {test.p_worse:.3f} for worse"
+    )
+    values = (test.candidate, test.champion, margin, -bound, test.p_worse)
+    return Finding(name, "guard", status, reason, *values)
 
 
 def _permuted(

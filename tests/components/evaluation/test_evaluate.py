@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from components.artifacts import read_json, sha256_of, write_json
+from components.artifacts import read_json, sha256_of, sha256_of_json, write_json
 from components.data.config import PromptScores
 from components.data.latents import LatentManifest, TextTable
 from components.errors import ContractError, UserError
@@ -17,13 +17,19 @@ from components.evaluation.config import EvaluateConfig, SamplerConfig
 from components.evaluation.frechet import frechet_distance
 from components.evaluation.record import EvaluationRecord
 from components.evaluation.text_video import TextVideoEncoder
+from components.evaluation.validation_loss import facts_of
 from components.ladder.verdict import LadderVerdict
+from models.diffusion.blockwise_flow import BlockwiseFlow
+from models.diffusion.epsilon import EpsilonDiffusion
 from models.diffusion.fixed_draws import fixed_noise, interior_times
+from models.diffusion.rectified_flow import RectifiedFlow
+from models.diffusion.schedules import NoiseSchedule
 from models.diffusion.times import Times
 from models.diffusion.v_prediction import VPrediction
 from models.generation.layout import Settings
 from models.generation.pipeline import TextToVideoPipeline
 from models.text import TextEncoder
+from models.transformers.causal import FrameBlocks
 from tests.tiny_clips import SCENES, make_clips, stage_paths
 from tests.tiny_parts import tiny_codec, tiny_text, tiny_transformer
 
@@ -90,6 +96,11 @@ def report(paths):
     return evaluate.run(CONFIG, paths)
 
 
+def test_one_sample_is_refused_with_the_parameters_and_not_after_it_was_made():
+    with pytest.raises(ValueError, match="samples"):
+        EvaluateConfig.model_validate(CONFIG.model_dump() | {"samples": 1})
+
+
 @pytest.fixture(scope="module")
 def record(report, paths):
     return EvaluationRecord.read(paths.output("evaluation"))
@@ -144,6 +155,23 @@ def test_a_killed_run_goes_on_with_the_batches_it_has(report, paths, monkeypatch
     evaluate.run(CONFIG, paths)
     assert calls == [3, 7, 7, 3, 7]  # the first batch of the candidate is not made again
     assert sha256_of(paths.output("evaluation")) == before
+
+
+def test_a_killed_run_goes_on_with_smaller_batches(report, paths, monkeypatch):
+    """As after one that ran out of memory."""
+    make = TextToVideoPipeline.__call__
+
+    def dies_in_the_second_batch(self, prompts, **changes):
+        if changes["seed"] > CONFIG.seed:
+            raise MemoryError
+        return make(self, prompts, **changes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TextToVideoPipeline, "__call__", dies_in_the_second_batch)
+        with pytest.raises(MemoryError):
+            evaluate.run(CONFIG, paths)
+    smaller = CONFIG.model_copy(update={"batch": CONFIG.batch // 2})
+    assert evaluate.run(smaller, paths).counts == report.counts
 
 
 def test_the_gallery_holds_videos_that_play(record, paths):
@@ -219,6 +247,27 @@ def test_the_identity_names_the_sampler_and_the_rescale_that_were_used(record, t
     }
     assert {"toy_fvd", "motion_energy", "colour_accuracy", "validation_loss"} <= different
     assert "reconstruction_psnr" not in different
+
+
+def test_losses_of_objectives_are_compared_only_where_the_same_noise_is_the_same_problem():
+    """A schedule without pure noise at its end is another problem at every time; how often times are drawn is not."""
+    others = [
+        VPrediction(),
+        VPrediction(schedule=NoiseSchedule(zero_terminal_snr=False)),
+        VPrediction(schedule=NoiseSchedule(last_beta=1e-2)),
+        BlockwiseFlow(times=Times(), blocks=FrameBlocks(size=1)),
+        BlockwiseFlow(times=Times(), blocks=FrameBlocks(size=2)),
+        EpsilonDiffusion(),
+        RectifiedFlow(),
+    ]
+    told = [sha256_of_json(facts_of(objective)) for objective in others]
+    assert len(set(told)) == len(others)
+    uniform, shifted = Times(distribution="uniform"), Times(distribution="logit-normal")
+    assert facts_of(RectifiedFlow(uniform)) == facts_of(RectifiedFlow(shifted))
+    blocks = FrameBlocks(size=2)
+    assert facts_of(BlockwiseFlow(times=uniform, blocks=blocks)) == facts_of(
+        BlockwiseFlow(times=shifted, blocks=blocks)
+    )
 
 
 def test_untrained_means_other_weights_in_the_same_architecture(paths):

@@ -53,6 +53,12 @@ def with_metric(side: Contestant, name: str, **changes: Any) -> Contestant:
     return replace(side, record=replace(side.record, metrics=metrics))
 
 
+def without(side: Contestant, name: str) -> Contestant:
+    """The same model, not evaluated for one metric."""
+    metrics = {known: metric for known, metric in side.record.metrics.items() if known != name}
+    return replace(side, record=replace(side.record, metrics=metrics))
+
+
 def with_features(side: Contestant, generated: np.ndarray, reference: np.ndarray | None = None) -> Contestant:
     """The same model with other features of its videos."""
     known = side.features["toy/reference"] if reference is None else reference

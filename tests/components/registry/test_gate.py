@@ -11,6 +11,7 @@ from components.evaluation.vbench.run import DimensionResult
 from components.evaluation.vbench.run import Status as VbenchStatus
 from components.evaluation.vbench.scores import DIMENSIONS, aggregate
 from components.registry.config import FloorsConfig, GateConfig
+from components.registry.policy.comparison import non_inferiority
 from components.registry.policy.contestant import Contestant
 from components.registry.policy.decide import decide
 from components.registry.policy.verdict import Decision, Status
@@ -178,17 +179,21 @@ def test_a_champion_that_makes_videos_in_another_way_is_not_to_be_evaluated_agai
 
 
 def test_a_guard_that_depends_on_the_autoencoder_is_left_out_by_name_under_one_protocol():
-    champion = with_metric(shifted(2, 2.0), "validation_loss", identity="validation_loss@other autoencoder")
-    verdict = decide(shifted(1, 0.0), champion, POLICY)
+    other = {"identity": "validation_loss@other autoencoder", "own": "another autoencoder"}
+    champion = with_metric(shifted(2, 2.0), "validation_loss", **other)
+    candidate = with_metric(shifted(1, 0.0), "validation_loss", own="an autoencoder")
+    verdict = decide(candidate, champion, POLICY)
     assert verdict.decision is Decision.PROMOTE
     (left_out,) = [finding for finding in verdict.findings if finding.status is Status.LEFT_OUT]
     assert left_out.metric == "validation_loss"
 
 
 def test_the_same_guard_decides_nothing_under_another_protocol():
-    champion = with_metric(shifted(2, 2.0), "validation_loss", identity="validation_loss@other clips")
+    other = {"identity": "validation_loss@other clips", "own": "another autoencoder"}
+    champion = with_metric(shifted(2, 2.0), "validation_loss", **other)
     champion = replace(champion, record=replace(champion.record, protocol={"frames": 17}))
-    assert decide(shifted(1, 0.0), champion, POLICY).decision is Decision.INCONCLUSIVE
+    candidate = with_metric(shifted(1, 0.0), "validation_loss", own="an autoencoder")
+    assert decide(candidate, champion, POLICY).decision is Decision.INCONCLUSIVE
 
 
 def test_a_champion_without_a_number_decides_nothing():
@@ -276,7 +281,8 @@ def test_a_frozen_baseline_of_another_protocol_decides_nothing():
     frozen = replace(frozen, record=replace(frozen.record, protocol={"frames": 17}))
     verdict = decide(shifted(1, 0.0), shifted(2, 2.0), policy, frozen=frozen)
     assert verdict.decision is Decision.INCONCLUSIVE
-    assert "colour_accuracy@old" in verdict.reason
+    assert "colour_accuracy@old` for the frozen baseline" in verdict.reason
+    assert "`reelforge registry freeze`" in verdict.reason
 
 
 def test_a_kernel_distance_can_be_the_primary_metric():
@@ -373,3 +379,77 @@ def test_a_total_of_which_a_dimension_is_missing_fails_closed_and_says_where_to_
     verdict = decide(replace(candidate, record=record), shifted(2, 2.0), policy)
     assert verdict.decision is Decision.REJECT
     assert "vbench_total of the candidate is missing; see `reelforge vbench status`" in verdict.reason
+
+
+@pytest.mark.parametrize("name", ["colour_accuracy", "validation_loss"])
+def test_a_guard_that_was_measured_in_another_way_under_one_protocol_is_not_left_out(name):
+    """As after other weights of a published network: nothing of the models themselves differs, so it is no excuse."""
+    champion = with_metric(shifted(2, 2.0), name, identity=f"{name}@other weights")
+    verdict = decide(shifted(1, 0.0), champion, POLICY)
+    assert verdict.decision is Decision.INCONCLUSIVE
+    assert f"{name}@other weights" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    "names", [("validation_loss", "colour_accuracy"), ("colour_accuracy", "validation_loss")]
+)
+def test_what_the_frozen_baseline_says_does_not_depend_on_the_order_of_its_margins(names):
+    policy = POLICY.model_copy(update={"frozen_margins": dict.fromkeys(names, 0.1)})
+    frozen = with_metric(
+        shifted(3, 0.0), "validation_loss", identity="validation_loss@latents of another", own="b"
+    )
+    candidate = with_metric(shifted(1, 0.0), "validation_loss", own="a")
+    verdict = decide(candidate, shifted(2, 2.0), policy, frozen=frozen)
+    statuses = {one.metric: one.status for one in verdict.findings if one.kind == "frozen baseline"}
+    assert statuses == {"validation_loss": Status.LEFT_OUT, "colour_accuracy": Status.PASSED}
+
+
+@pytest.mark.parametrize("items", [1, 2, 20])
+def test_a_mean_of_few_items_decides_nothing_however_many_samples_there_are(items):
+    """As the colour accuracy of footage of which two captions name a colour: a bootstrap of two is no interval."""
+    few = {"value": 1.0, "n": items, "per_item": {str(index): 1.0 for index in range(items)}}
+    candidate, champion = (
+        with_metric(shifted(seed, shift), "colour_accuracy", **few) for seed, shift in ((1, 0.0), (2, 2.0))
+    )
+    for side in (champion, None):
+        verdict = decide(candidate, side, POLICY)
+        assert verdict.decision is Decision.INCONCLUSIVE
+        assert f"colour_accuracy has {items} items, 30 are needed" in verdict.reason
+
+
+@pytest.mark.parametrize("place", ["primary", "margins"])
+def test_a_number_that_is_no_mean_and_no_distance_is_not_compared_and_said_to_be_none(place):
+    asked = {"primary": "toy_is"} if place == "primary" else {"margins": {"toy_is": 0.1}}
+
+    def scored(side):
+        score = Metric(3.0, "toy_is@test", True, 64)
+        return replace(side, record=replace(side.record, metrics={**side.record.metrics, "toy_is": score}))
+
+    verdict = decide(scored(shifted(1, 0.0)), scored(shifted(2, 2.0)), POLICY.model_copy(update=asked))
+    assert verdict.decision is Decision.INCONCLUSIVE
+    assert "toy_is is neither a mean over items nor a distance" in verdict.reason
+
+
+def test_of_models_that_are_worse_by_the_margin_of_a_distance_at_most_seven_percent_pass():
+    """Non-inferiority: that the point is within the margin would be true of every other such model."""
+    policy = POLICY.model_copy(update={"alpha": 0.05, "permutations": 59})
+    damage = 0.35
+    off = shifted(0, 0.0).features["toy/reference"][:, 0].mean()
+    margin = (damage - off) ** 2 - off**2  # how much farther from the reference the worse distribution is
+    passed = sum(
+        non_inferiority(
+            "toy_fvd", shifted(2 * seed, damage), shifted(2 * seed + 1, 0.0), policy, margin
+        ).status
+        is Status.PASSED
+        for seed in range(100)
+    )
+    assert passed <= 7
+
+
+def test_equal_models_are_within_a_margin_that_is_wide_for_their_noise():
+    policy = POLICY.model_copy(update={"permutations": 59})
+    findings = [
+        non_inferiority("toy_fvd", shifted(2 * n, 0.0), shifted(2 * n + 1, 0.0), policy, 1.0)
+        for n in range(20)
+    ]
+    assert all(finding.status is Status.PASSED for finding in findings)

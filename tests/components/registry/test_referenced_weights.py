@@ -129,3 +129,15 @@ def test_a_store_that_was_moved_is_found_where_it_is_now(tracked):
     with pytest.raises(ValueError, match="cannot be read at file:"):
         mlflow.pyfunc.load_model(CHAMPION)
     assert np.array_equal(made_by_champion(weights=str(tracked / "elsewhere")), before)
+
+
+def test_a_fetched_model_whose_weights_have_gone_is_refused_by_their_name(tracked):
+    """The folder that is kept for the next time holds links into the store."""
+    release(tracked, 1, "store")
+    folder = fetch_pipeline(tracked, "champion")
+    shutil.move(tracked / "store/weights", tracked / "elsewhere")
+    with pytest.raises(UserError, match="cannot be read at file:"):
+        fetch_pipeline(tracked, "champion")
+    shutil.move(tracked / "elsewhere", tracked / "store/weights")
+    assert fetch_pipeline(tracked, "champion") == folder
+    assert sha256_of(folder) == sha256_of(tracked / "artifacts/pipeline")

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import av
 import mlflow
 import numpy as np
 import pytest
+from mlflow.exceptions import MlflowException
 
 from components.artifacts import sha256_of
 from components.errors import ContractError, UserError
@@ -23,11 +25,12 @@ from components.registry.baseline import freeze_baseline, sync_baseline
 from components.registry.fetch import champion_line, fetch_pipeline
 from components.registry.history import HISTORY, read_history, shared_history
 from components.registry.lineage import versions_that_saw
+from components.registry.policy.contestant import Contestant
 from components.registry.promote import PromotionRefusedError, promote_by_hand, promote_by_verdict, rollback
 from components.registry.register import register_candidate
 from components.registry.versions import AUTOENCODER, TEXT_TO_VIDEO, versions, with_alias
 from components.tracking_writer import connect
-from tests.components.registry.contestants import contestant
+from tests.components.registry.contestants import contestant, with_metric, without
 from tests.components.registry.release_files import REPOSITORY, judge, make_release, write_evaluation
 
 
@@ -63,6 +66,16 @@ def test_the_champion_generates_videos_through_pyfunc(released, monkeypatch):
     assert pixels_of(videos[0]).shape == (9, 16, 16, 3)
     again = model.predict(prompts, params={"seed": 3, "num_frames": 9})
     assert again == videos
+
+
+def test_a_version_asks_for_the_packages_that_it_was_made_and_judged_with(released):
+    """Whoever serves it next year gets these, and not what is newest then."""
+    root, _ = released
+    version = with_alias(root, TEXT_TO_VIDEO, "champion")
+    file = connect(root).download_artifacts(version.run_id, "model/requirements.txt")
+    asked = dict(line.split("==") for line in Path(file).read_text().split())
+    assert {"mlflow", "torch", "diffusers", "transformers", "safetensors"} <= set(asked)
+    assert asked == {name: metadata.version(name).partition("+")[0] for name in asked}
 
 
 def test_the_champion_can_be_fetched_as_a_pipeline_folder(released):
@@ -124,6 +137,33 @@ def test_a_better_model_takes_over_and_a_rollback_gives_back(root):
     rollback(root, "flicker seen by a user")
     assert champion(root) == 1
     assert [entry["event"] for entry in read_history(root)] == ["promoted", "promoted", "rolled back to"]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [{"identity": "colour_accuracy@other weights"}, None],
+    ids=["measured otherwise", "not measured"],
+)
+def test_a_champion_is_evaluated_again_where_a_metric_was_measured_in_another_way(root, monkeypatch, before):
+    """Weights of a published network, or a metric that is asked for since, are in identities and in no protocol."""
+    params = make_release(root, seed=1, damage=1.5)
+    side = Contestant.read(root / "artifacts/evaluate")
+    old = with_metric(side, "colour_accuracy", **before) if before else without(side, "colour_accuracy")
+    write_evaluation(root / "artifacts/evaluate", old)
+    promote_by_verdict(root, params, register_candidate(root, params))
+    params = make_release(root, seed=2, damage=0.0)
+    asked = []
+
+    def evaluate(_root, _params, pipeline, output):
+        asked.append(sha256_of(pipeline))
+        output.mkdir()
+        write_evaluation(output, side)
+
+    monkeypatch.setattr("components.registry.baseline.evaluate_model", evaluate)
+    assert sync_baseline(root, params)
+    assert asked == [with_alias(root, TEXT_TO_VIDEO, "champion").digest]
+    assert not sync_baseline(root, params)
+    assert len(asked) == 1, "a second run must find nothing to do"
 
 
 def test_a_model_that_is_not_better_stays_a_candidate(root):
@@ -257,13 +297,24 @@ def test_a_lock_whose_holder_has_died_is_taken_over(root, monkeypatch):
         pytest.fail("two at a time")
 
 
-def test_the_champions_evaluation_can_be_frozen(root):
-    params = make_release(root, seed=1)
-    with pytest.raises(UserError, match="holds no champion's evaluation"):
-        freeze_baseline(root, params)
-    write_evaluation(root / "baseline", contestant("old", seed=3))
-    assert "frozen_baseline holds the evaluation of old" in freeze_baseline(root, params)
-    assert sha256_of(root / "frozen_baseline") == sha256_of(root / "baseline")
+def test_a_lock_is_not_taken_over_while_its_holder_is_at_work(root, monkeypatch):
+    """As during the upload of a model of many gigabytes."""
+    monkeypatch.setattr(lock, "STALE_SECONDS", 1.0)
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(lock, "WAIT_SECONDS", 2.5)
+    client = connect(root)
+    with lock.registry_lock(root):
+        own = client.get_registered_model(lock.LOCK).tags["holder"]
+        with pytest.raises(UserError, match="another release"):
+            lock._acquire(client, "another")
+        assert client.get_registered_model(lock.LOCK).tags["holder"] == own
+    with pytest.raises(MlflowException):
+        client.get_registered_model(lock.LOCK)
+
+
+def test_without_a_champion_nothing_is_frozen(root):
+    with pytest.raises(UserError, match="no champion to freeze"):
+        freeze_baseline(root, make_release(root, seed=1))
 
 
 def test_going_back_without_a_previous_champion_is_a_clear_error(root):

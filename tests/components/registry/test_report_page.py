@@ -1,6 +1,7 @@
 """The report page as a person gets it: opened from disk in a browser, with nothing else around."""
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,14 @@ from components.page.words import duration
 from components.params import Params
 from components.planning.devices import PRICE
 from components.registry.page.cost import cost_of
-from components.registry.page.scores import sentence
+from components.registry.page.scores import metric_rows, sentence
 from components.registry.page.words import number
+from components.registry.policy.decide import decide
 from components.registry.report import publish_report, write_report
 from components.registry.versions import TEXT_TO_VIDEO, with_alias
 from components.tracking import RunSummary
 from components.tracking_writer import connect
+from tests.components.registry.contestants import contestant, with_metric
 from tests.components.registry.report_files import make_finished, make_rival
 from tests.pages import VIEWPORTS, check_all_videos_play, check_opens_quietly_and_fits
 
@@ -267,3 +270,23 @@ def test_numbers_are_said_as_people_say_them():
     assert number(25.0, "reconstruction_psnr", "dB") == "25.00 dB"
     assert number(None) == "–"
     assert (duration(3.21), duration(75), duration(7440)) == ("3.2 s", "1 min 15 s", "2 h 04 min")
+
+
+def test_the_champions_column_holds_the_champions_number_and_not_that_of_the_frozen_baseline():
+    candidate, champion, old = (
+        contestant(name, seed=seed) for seed, name in enumerate(("new", "champion", "old"))
+    )
+    asked = {"margins": {"validation_loss": 0.1}, "frozen_margins": {"validation_loss": 0.2, "toy_fvd": 5.0}}
+    old = with_metric(old, "validation_loss", value=0.45)
+    policy = Params.load(REPOSITORY / "params.yaml").gate.model_copy(update={"min_samples": 64, **asked})
+    verdict = decide(candidate, champion, policy, frozen=old)
+    judged = {"findings": [asdict(finding) for finding in verdict.findings]}
+    rows = {row.title: row for row in metric_rows(candidate.record, judged)}
+    loss, distance = rows["Validation loss"], rows["Toy FVD"]
+    assert loss.champion == "0.300"
+    assert [check.text for check in loss.checks] == [
+        "within margin 0.200 of the frozen baseline",
+        "within margin 0.100",
+    ]
+    assert distance.champion == number(champion.value("toy_fvd"), "toy_fvd")
+    assert "within margin 5.000 of the frozen baseline" in [check.text for check in distance.checks]

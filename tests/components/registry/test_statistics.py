@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from components.evaluation.frechet import frechet_distance
-from components.registry.policy.statistics import composite_difference, mean_difference, permutation_test
+from components.registry.policy.statistics import (
+    GROUPS,
+    composite_difference,
+    jackknife_error,
+    mean_difference,
+    permutation_test,
+)
 
 
 def test_identical_arms_have_no_evidence_for_either_side():
@@ -57,3 +63,11 @@ def test_the_bounds_of_a_total_hold_about_as_often_as_they_say():
         sides = parts(rng, 0.02), parts(rng)
         held += composite_difference(*sides, total, alpha=0.05, replicates=200, seed=trial).lower < 0.02
     assert 0.90 <= held / 200 <= 0.99
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error():
+    """With one row in each group it is the textbook formula."""
+    rows = np.random.default_rng(3).normal(size=(GROUPS, 1))
+    error = jackknife_error(rows, np.zeros_like(rows), lambda side: float(side.mean()))
+    assert error == pytest.approx(float(rows.std(ddof=1)) / GROUPS**0.5)
+    assert jackknife_error(rows[:-1], rows[:-1], lambda side: float(side.mean())) == float("inf")

@@ -148,6 +148,15 @@ def test_stretching_keeps_the_whole_width_and_covering_the_middle():
     assert (covered[:, 10:] == -1).all()  # 224 of 448 columns from the middle: the quarter is outside
 
 
+def test_a_side_that_does_not_divide_is_rounded_up_as_the_published_code_does():
+    """144 x 256 pixels become 224 x 399, of which columns 87 to 310 are kept: ceil(256 * 224 / 144), and 175 // 2."""
+    clips = np.random.default_rng(0).integers(0, 256, (1, 1, 144, 256, 3), dtype=np.uint8)
+    images = torch.from_numpy(clips[0]).permute(0, 3, 1, 2).float()
+    wanted = functional.interpolate(images, (224, 399), mode="bilinear", align_corners=False)[..., 87:311]
+    found = prepared(clips, FVD_CONVENTIONS["common-metrics"])[0, :, 0]
+    torch.testing.assert_close(found, wanted[0] / 255 * 2 - 1)
+
+
 def test_the_scripted_i3d_is_called_as_its_convention_says(tmp_path):
     """The same file: once with bytes and everything done inside, once prepared outside."""
     torch.jit.script(ScriptedI3D()).save(str(tmp_path / "i3d.pt"))

@@ -11,7 +11,7 @@ from components.errors import UserError
 from components.evaluation.vbench.environment import Environment, install
 from components.evaluation.vbench.prompts import package_info, standard_requests
 from components.evaluation.vbench.run import Job, Status, run_dimensions
-from components.evaluation.vbench.weights import CLIP_B, check_weights
+from components.evaluation.vbench.weights import CLIP_B, FILES, check_weights
 from models.generation.video_file import to_mp4
 
 FLICKER = "temporal_flickering"
@@ -97,6 +97,20 @@ def test_a_result_that_is_not_whole_is_a_failure(tmp_path, videos, score, words)
     found = run(tmp_path, answer(score, videos))
     assert found.status is Status.FAILED
     assert words in found.reason
+
+
+def test_a_video_without_the_object_has_no_colour_and_does_not_fail_the_dimension(tmp_path):
+    """VBench leaves such videos out of the mean of `color`; any real model makes some."""
+    made = environment(tmp_path / "environment", answer(0.5, {"a.mp4": 0.5, "b.mp4": 0.5}))
+    (made.folder / "lib/python3.11/site-packages/detectron2").mkdir(parents=True)
+    weights = tmp_path / "weights"
+    for name in FILES["color"]:
+        (weights / name).parent.mkdir(parents=True, exist_ok=True)
+        (weights / name).write_bytes(b"weights")
+    job = Job(write_videos(tmp_path / "videos"), "vbench_standard", {"color": 4})
+    found = run_dimensions(job, ["color"], made, weights=weights, results=tmp_path / "results")["color"]
+    assert (found.status, found.score) == (Status.OK, 0.5)
+    assert found.reason == "2 of 4 videos do not show the object whose colour is asked for"
 
 
 def test_what_was_scored_is_not_scored_again_until_the_videos_change(tmp_path):
