@@ -1,5 +1,6 @@
 """Shared by all tests: one thread per process, so that parallel workers do not fight for two cores."""
 
+import gc
 import os
 import uuid
 from pathlib import Path
@@ -13,12 +14,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("REELFORGE_TRACKING", "off")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 CHROMIUM = Path("/usr/bin/chromium")
+gc.disable()  # until the tests are collected, see `pytest_collection_finish`
 
 
 def pytest_collection_modifyitems(items):
     """The longest files first: one that is begun last would keep the other worker waiting at the end."""
     quick = {item.path for item in items if not item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path in quick)
+
+
+def pytest_collection_finish():
+    """What was imported stays: garbage is looked for in what the tests make, not in torch, again and again."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
