@@ -1,5 +1,6 @@
 """Shared by all tests: one thread per process, so that parallel workers do not fight for two cores."""
 
+import atexit
 import gc
 import os
 import uuid
@@ -27,6 +28,7 @@ def pytest_collection_finish():
     """What was imported stays: garbage is looked for in what the tests make, not in torch, again and again."""
     gc.freeze()
     gc.enable()
+    atexit.register(gc.freeze)  # nor when the process ends
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from components.errors import UserError
+from components.imports import end_quickly
 from components.runtime import prepare_services, use_profile
 from flows.cli import (
     catalogue,
@@ -74,6 +75,7 @@ def with_profile(context: typer.Context) -> None:
 
 def main() -> None:
     """Entry point of the `reelforge` command."""
+    end_quickly()
     prepare_services()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
     console = Console(stderr=True)

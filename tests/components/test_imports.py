@@ -1,11 +1,13 @@
-"""Garbage is not looked for during an import, and is after it."""
+"""Garbage is not looked for during an import and at the end of a process, and is in between."""
 
 import gc
+import subprocess
 import sys
+import threading
 
 import pytest
 
-from components.imports import load
+from components.imports import end_quickly, load
 
 COSTLY = "KEPT = [[number] for number in range(50_000)]\n"  # so many would have it look dozens of times
 
@@ -73,3 +75,41 @@ def test_a_collector_that_is_off_stays_off(module):
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_the_collector_stays_off_until_the_last_of_several_threads_has_imported(module, tmp_path):
+    """The first one waits in its import until the second one is through with its own."""
+    slow = module("slow_module", "import threading\nBEGUN, GO_ON = threading.Event(), threading.Event()\n")
+    first = load(slow)
+    waits = module("waiting_module", f"import {slow}\n{slow}.BEGUN.set()\nassert {slow}.GO_ON.wait(60)\n")
+    thread = threading.Thread(target=load, args=(waits,))
+    thread.start()
+    assert first.BEGUN.wait(60)
+    load(module("second_module", COSTLY))
+    assert not gc.isenabled()
+    first.GO_ON.set()
+    thread.join(60)
+    assert gc.isenabled()
+
+
+ENDING = f"""
+import gc, os, sys
+from {load.__module__} import {end_quickly.__name__}
+if sys.argv[1] == "quickly":
+    {end_quickly.__name__}()
+class Garbage:
+    def __del__(self, write=os.write):
+        write(1, b"found")
+lost = Garbage()
+lost.itself = lost
+gc.disable()
+del lost
+"""
+
+
+@pytest.mark.parametrize(("how", "found"), [("quickly", ""), ("as ever", "found")])
+def test_a_process_that_ends_looks_for_no_garbage(how, found):
+    done = subprocess.run(
+        [sys.executable, "-c", ENDING, how], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == found
