@@ -8,18 +8,20 @@ from threading import Lock
 from types import ModuleType, TracebackType
 
 
-class _Pause:
+class _Lasting:
     """Python's collector is off as long as some thread imports; it passes over what is there afterwards."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._importing = 0
         self._was_on = False
+        self._modules = 0
 
     def __enter__(self) -> None:
         with self._lock:
             if not self._importing:
                 self._was_on = gc.isenabled()
+                self._modules = len(sys.modules)
                 gc.disable()
             self._importing += 1
 
@@ -29,11 +31,14 @@ class _Pause:
         with self._lock:
             self._importing -= 1
             if not self._importing and self._was_on:
-                gc.freeze()
+                if len(sys.modules) > self._modules:
+                    gc.freeze()
                 gc.enable()
 
 
-_pause = _Pause()
+lasting = (
+    _Lasting()
+)  # `with lasting:` around what imports a library by itself, as a model that is loaded does
 
 
 def load(name: str) -> ModuleType:
@@ -44,7 +49,7 @@ def load(name: str) -> ModuleType:
     """
     if name in sys.modules:
         return import_module(name)
-    with _pause:
+    with lasting:
         return import_module(name)
 
 

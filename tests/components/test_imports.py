@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from components.imports import end_quickly, load
+from components.imports import end_quickly, lasting, load
 
 COSTLY = "KEPT = [[number] for number in range(50_000)]\n"  # so many would have it look dozens of times
 
@@ -60,6 +60,18 @@ def test_a_second_load_leaves_the_collector_alone(module):
     before = gc.get_freeze_count()
     assert load(name) is first
     assert gc.get_freeze_count() == before
+
+
+def test_a_block_that_imports_nothing_has_nothing_passed_over(module):
+    before = gc.get_freeze_count()
+    with lasting:
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == before
+    name = module("imported_in_a_block", COSTLY)
+    with lasting:
+        __import__(name)
+    assert gc.get_freeze_count() - before >= len(sys.modules[name].KEPT)
 
 
 def test_an_import_that_fails_leaves_the_collector_on(module):
