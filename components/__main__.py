@@ -10,6 +10,7 @@ from pathlib import Path
 
 from components import runtime
 from components.errors import Interruption, UserError
+from components.imports import end_quickly
 from components.params import runtime_of
 from components.process_tree import leave_with_parent
 from components.stage import checkpoints_of
@@ -17,6 +18,7 @@ from components.stages import STAGES, execute, find
 
 
 def main() -> int:
+    end_quickly()
     parser = argparse.ArgumentParser(prog="python -m components", description=__doc__)
     parser.add_argument("stage", choices=list(STAGES), metavar="STAGE", help=", ".join(STAGES))
     parser.add_argument("--root", type=Path, default=Path(), help="workspace (default: this folder)")

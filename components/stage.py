@@ -3,11 +3,11 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
 from components.artifacts import StagePaths
+from components.imports import load
 from components.params import Params
 from components.report import Report
 from components.storage import place_of
@@ -48,7 +48,7 @@ class Stage:
         return "curve" in self.outputs and self.group != "evaluation"
 
     def load(self) -> StageRun:
-        return cast(StageRun, import_module(self.module).run)
+        return cast(StageRun, load(self.module).run)
 
     def paths(self, root: Path, params: Params) -> StagePaths:
         cache = params.runtime.block_cache(root)

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from components import runtime
+from components.imports import load
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +34,16 @@ Operation = Callable[[Any, str], None]  # (MlflowClient, run id)
 
 def connect(root: Path) -> Any:
     """An `MlflowClient` for the workspace's tracking server and registry."""
+    uri = runtime.tracking_uri(root)
+    load("mlflow")
+    if uri.startswith(SQLITE):
+        load("mlflow.store.tracking.sqlalchemy_store")
     from mlflow import MlflowClient
     from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # it would draw over our own
     for chatty in ("alembic", "mlflow.store.db.utils"):  # dozens of lines when a database is made
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    uri = runtime.tracking_uri(root)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -138,6 +142,7 @@ class Writer:
             )
 
     def _work(self) -> None:
+        load("mlflow")
         while True:
             closing = self._closing.is_set()
             self._sample_system()

@@ -1,5 +1,7 @@
 """Shared by all tests: one thread per process, so that parallel workers do not fight for two cores."""
 
+import atexit
+import gc
 import os
 import signal
 import uuid
@@ -17,12 +19,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell does so to its background jobs, and servers that end themselves by it, as Prefect's worker, would not end
     signal.signal(signal.SIGINT, signal.default_int_handler)
 CHROMIUM = Path("/usr/bin/chromium")
+gc.disable()  # until the tests are collected, see `pytest_collection_finish`
 
 
 def pytest_collection_modifyitems(items):
     """The longest files first: one that is begun last would keep the other worker waiting at the end."""
     quick = {item.path for item in items if not item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path in quick)
+
+
+def pytest_collection_finish():
+    """What was imported stays: garbage is looked for in what the tests make, not in torch, again and again."""
+    gc.freeze()
+    gc.enable()
+    atexit.register(gc.freeze)  # nor when the process ends
 
 
 @pytest.fixture(autouse=True)

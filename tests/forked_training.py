@@ -1,4 +1,4 @@
-"""Training in real processes that are killed in earnest, many times a minute: `-m tests.forked_training JOBS.json`.
+"""Training in real processes that are killed in earnest, many times a minute; see `START`.
 
 This process imports everything once and forks; a job is a run by one or two processes (gloo), with SIGKILL for all of
 them after so many batches, or in the middle of writing a checkpoint. What each process saw is left in its folder.
@@ -21,12 +21,14 @@ import torch
 from torch import nn
 
 from components.data.schedule import Schedule, Stream
+from components.imports import end_quickly, load
 from components.training import processes
 from components.training.program import StepResult
 from tests.tiny_training import Regression, loop_config, loop_paths, run_tiny
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 60.0  # a job may take
+START = f"from components.imports import load; load({__name__!r}).main()"
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def start(root: Path, jobs: Sequence[Job]) -> list[int]:
     """Run jobs one after the other in forks of a process of its own; exit codes of their rank 0."""
     plan = root / "jobs.json"
     plan.write_text(json.dumps([asdict(job) for job in jobs]))
-    command = [sys.executable, "-m", "tests.forked_training", str(plan)]
+    command = [sys.executable, "-c", START, str(plan)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "REELFORGE_TRACKING": "off"}
     limit = 60 + SECONDS * len(jobs)
     result = subprocess.run(
@@ -192,11 +194,7 @@ def _train(job: Job, rank: int) -> None:
 
 def main() -> None:
     """Do the jobs of the file; exit codes go to standard output."""
-    import deepspeed.runtime.zero.muon.muon_optimizer  # noqa: F401  # seconds that ZeRO takes, before the forks
-
+    end_quickly()
+    load("deepspeed.runtime.zero.muon.muon_optimizer")  # seconds that ZeRO takes, before the forks
     jobs = [Job(**job) for job in json.loads(Path(sys.argv[1]).read_text())]
     sys.stdout.write(json.dumps([do(job) for job in jobs]) + "\n")
-
-
-if __name__ == "__main__":
-    main()

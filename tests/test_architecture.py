@@ -36,6 +36,7 @@ HOUSE = {
     "components/data/tables.py",
     "components/data/workers.py",
     "components/errors.py",
+    "components/imports.py",
     "components/object_store.py",
     "components/params.py",
     "components/previews.py",

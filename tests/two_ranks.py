@@ -9,8 +9,9 @@ import socket
 import subprocess
 import sys
 import traceback
-from importlib import import_module
 from pathlib import Path
+
+from components.imports import end_quickly, load
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 300.0
@@ -54,11 +55,12 @@ def free_port() -> int:
 
 def main() -> None:
     """Import, fork, and end as the ranks do."""
+    end_quickly()
     module = sys.argv.pop(1)
-    import_module(module)
+    load(module)
     if "components.training.processes" in sys.modules:
         sys.modules["components.training.processes"].load_deepspeed()
-        import_module("deepspeed.runtime.zero.muon.muon_optimizer")  # what ZeRO imports when it starts
+        load("deepspeed.runtime.zero.muon.muon_optimizer")  # what ZeRO imports when it starts
     port = free_port()
     waiting = {fork(module, rank, port) for rank in RANKS}
     while waiting:

@@ -31,6 +31,7 @@ from components.data.pixels import as_pixels
 from components.data.reasons import SourceReason
 from components.data.windows import WindowRequest, read_all
 from components.errors import ContractError
+from components.imports import lasting
 from components.storage import Place
 from models.autoencoders import load_autoencoder
 from models.autoencoders.codec import VideoCodec
@@ -78,11 +79,13 @@ class Maker:
 
     @cached_property
     def codec(self) -> VideoCodec:
-        return load_autoencoder(self.job.autoencoder).eval().to(self.device)
+        with lasting:
+            return load_autoencoder(self.job.autoencoder).eval().to(self.device)
 
     @cached_property
     def text(self) -> TextEncoder:
-        return TextEncoder.from_pretrained(self.job.text, device=self.device)
+        with lasting:
+            return TextEncoder.from_pretrained(self.job.text, device=self.device)
 
     @torch.inference_mode()
     def encode(self, frames: np.ndarray[Any, Any]) -> Tensor:

@@ -21,6 +21,7 @@ from components.data.expectations import expectations, needs_all_rows
 from components.data.standalone_docs import make_standalone, write_index
 from components.data.table_parts import Parts
 from components.errors import DataQualityError
+from components.imports import lasting
 from components.report import Report
 
 if TYPE_CHECKING:
@@ -46,8 +47,10 @@ def run(config: ValidateConfig, paths: StagePaths) -> Report:
     previous = read_previous(paths.input("previous"))
     parts = Parts.read(paths.root, source)
     moved = drift(previous, parts.whole) if previous else {}
+    with lasting:
+        expected = expectations(config, parts.whole)
     with fresh_folder(paths.output("docs")) as docs:
-        findings = check_parts(parts, expectations(config, parts.whole), docs, name=manifest.tag)
+        findings = check_parts(parts, expected, docs, name=manifest.tag)
         judged = [*findings, *drift_findings(moved, config)]
         write_index(docs, f"Validation of {manifest.tag}", judged)
     failed = [finding for finding in judged if not finding["success"]]

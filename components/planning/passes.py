@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from components.planning.flops import META
@@ -154,7 +154,7 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.flops += done
                 self.recomputed += done if self.again else 0
             if _is_fresh(func):  # views and changes in place make no storage
-                for value in tree_leaves(out):
+                for value in (out,) if isinstance(out, Tensor) else tree_leaves(out):
                     if isinstance(value, Tensor):
                         self._add(value)
         return out
@@ -245,13 +245,22 @@ class _Precision(TorchFunctionMode):
         try:
             if func is functional.scaled_dot_product_attention:
                 return _fused_attention(*args, **kwargs)
-            if self.bf16 and func in HALVED:
-                args, kwargs = tree_map_only(Tensor, self._halved, (args, kwargs))
-            elif self.bf16 and func in WHOLE:
-                args, kwargs = tree_map_only(Tensor, _whole, (args, kwargs))
+            change = self._change(func)
+            if change is not None:  # none of these functions takes a list of tensors
+                args = [change(value) if isinstance(value, Tensor) else value for value in args]
+                kwargs = {
+                    name: change(value) if isinstance(value, Tensor) else value
+                    for name, value in kwargs.items()
+                }
             return func(*args, **kwargs)
         finally:
             self.trace.again -= again
+
+    def _change(self, func: Any) -> Callable[[Tensor], Tensor] | None:
+        """What autocast does to the tensors that a function gets; None: nothing."""
+        if not self.bf16:
+            return None
+        return self._halved if func in HALVED else _whole if func in WHOLE else None
 
     def _halved(self, tensor: Tensor) -> Tensor:
         if tensor.dtype != torch.float32:

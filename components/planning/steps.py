@@ -62,15 +62,22 @@ def _step_of(config: str, sample: Sample, how: How) -> Pass:
 
 
 def _run(config: Config, sample: Sample, how: How, *, backward: bool = True) -> Pass:
-    model = build(config)
-    if how.temporal_only:
+    model = _network(json.dumps(config, sort_keys=True), how.temporal_only, how.recompute)
+    given = arguments(model, sample)
+    return run_pass(model, lambda: model(**given), bf16=how.bf16, backward=backward)
+
+
+@cache
+def _network(config: str, temporal_only: bool, recompute: bool) -> VideoTransformer:
+    """Built once for all buckets: a pass leaves nothing behind in it."""
+    model = build(json.loads(config))
+    if temporal_only:
         model.requires_grad_(False)
         for parameter in model.temporal_parameters():
             parameter.requires_grad_(True)
-    if how.recompute:
+    if recompute:
         model.enable_gradient_checkpointing()
-    given = arguments(model, sample)
-    return run_pass(model, lambda: model(**given), bf16=how.bf16, backward=backward)
+    return model
 
 
 def arguments(model: VideoTransformer, sample: Sample) -> dict[str, Any]:

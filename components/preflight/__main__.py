@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.errors import UserError
+from components.imports import end_quickly
 from components.preflight.check import Check
 from components.preflight.config import PreflightConfig
 from components.preflight.gate import run
@@ -17,6 +18,7 @@ logger = logging.getLogger("preflight")
 
 
 def main() -> int:
+    end_quickly()
     parser = argparse.ArgumentParser(prog="python -m components.preflight", description=__doc__)
     parser.add_argument("config", type=Path, metavar="CONFIG", help="thresholds, as YAML")
     parser.add_argument("--result", type=Path, help="where to write all figures as JSON")

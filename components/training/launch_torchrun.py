@@ -6,6 +6,7 @@ import sys
 
 from components import runtime
 from components.errors import UserError
+from components.imports import end_quickly, load
 from components.process_tree import end_tree, leave_with_parent
 from components.training.config import LaunchConfig
 from components.training.launch import Job
@@ -61,10 +62,9 @@ class TorchrunRanks:
 
 def main() -> None:
     """torchrun, which leaves when the stage's process is gone."""
-    from torch.distributed.run import main as torchrun
-
+    end_quickly()
     leave_with_parent()
-    torchrun()
+    load("torch.distributed.run").main()
 
 
 if __name__ == "__main__":

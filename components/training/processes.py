@@ -15,6 +15,7 @@ from torch import Tensor
 
 from components import runtime
 from components.errors import UserError
+from components.imports import load
 
 Value = TypeVar("Value")
 
@@ -56,7 +57,7 @@ def load_deepspeed() -> Any:
     if hidden:
         modules["mlflow"] = None  # to `import` this means that there is no such module
     try:
-        import deepspeed
+        deepspeed = load("deepspeed")
     finally:
         if hidden:
             del modules["mlflow"]

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from components.errors import UserError
+from components.imports import end_quickly
 from components.runtime import prepare_services, use_profile
 from flows.cli import (
     catalogue,
@@ -75,6 +76,7 @@ def with_profile(context: typer.Context) -> None:
 
 def main() -> None:
     """Entry point of the `reelforge` command."""
+    end_quickly()
     prepare_services()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
     console = Console(stderr=True)

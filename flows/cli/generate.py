@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from components.errors import UserError
+from components.imports import load
 
 if TYPE_CHECKING:
     from models.generation.cascade import Cascade
@@ -54,6 +55,7 @@ def generate(
 
     Example: reelforge generate "a red circle moves left over grey stone" --seed 7
     """
+    load("models.generation.folder")
     from models.generation.folder import load_generator
     from models.generation.video_file import WATCHABLE_SIDE, to_mp4
 

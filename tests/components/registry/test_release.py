@@ -221,6 +221,9 @@ def test_a_verdict_about_another_model_promotes_nothing(root):
 RELEASE = """
 import sys
 from pathlib import Path
+from components.imports import end_quickly, load
+end_quickly()
+load("components.registry.promote")
 from components.params import Params
 from components.registry.promote import PromotionRefusedError, promote_by_verdict
 root = Path(sys.argv[1])
