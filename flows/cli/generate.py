@@ -72,9 +72,8 @@ def generate(
     }
     try:
         made_by = load_generator(pipeline_folder(model))
-        settings = replace(
-            made_by.defaults, **{key: value for key, value in changes.items() if value is not None}
-        )
+        chosen = {key: value for key, value in changes.items() if value is not None}
+        settings = replace(made_by.defaults, **chosen)
         made_by.check(asked, settings)
         videos = _make(made_by, asked, settings, _given(first, overlap, settings), (overlap, rounds))
     except ValueError as error:

@@ -171,8 +171,8 @@ def test_a_champion_that_makes_videos_in_another_way_is_not_to_be_evaluated_agai
     verdict = decide(candidate, other_way, POLICY)
     assert verdict.decision is Decision.INCONCLUSIVE
     assert verdict.reason == (
-        "candidate and champion make videos in two ways (`euler` and `ddim, trailing, guidance rescale 0.7`), so these"
-        " are not compared: toy_fvd; a person decides: look at both, then `reelforge promote --override`"
+        "the candidate and the champion make videos in two ways (`euler` and `ddim, trailing, guidance rescale 0.7`),"
+        " so these are not compared: toy_fvd; a person decides: look at both, then `reelforge promote --override`"
     )
     asked_less = asked_of(champion, steps=10, sampler="ddim, trailing")
     assert "evaluate the champion again" in decide(candidate, asked_less, POLICY).reason
