@@ -14,7 +14,8 @@ from components.storage import SCHEME
 from flows.dvc import dvc_command
 
 # what a run changes and git keeps; DVC keeps the rest, but for `runtime.store`
-RECORDS = ("dvc.lock", "params.yaml", "reports", "baseline", "data_baseline", "registry", "pipelines")
+BASELINES = ("baseline", "data_baseline", "frozen_baseline", "ladder_baseline")
+RECORDS = ("dvc.lock", "params.yaml", "reports", *BASELINES, "registry", "pipelines")
 
 REMOTES = (
     "`reelforge services up` makes one, `reelforge services join CLONE` takes that of a clone on this machine,"

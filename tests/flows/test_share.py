@@ -62,6 +62,17 @@ def test_the_commands_it_names_leave_nothing_to_say(clone):
     assert how_to_share(clone, params()) == []
 
 
+def test_every_baseline_that_a_run_changes_and_git_keeps_is_named(clone):
+    there = {folder.name for folder in ROOT.glob("*baseline")}
+    for name in there:
+        (clone / name).mkdir()
+        (clone / name / "record.json").write_text("{}")
+    (clone / ".dvc/config.local").write_text(REMOTE)
+    (clone / "dvc.lock").touch()
+    said = " ".join(how_to_share(clone, params(store="s3://bucket/store")))
+    assert there <= set(said.replace("&&", " ").split())
+
+
 def test_a_store_on_this_machine_is_told_with_the_place_that_all_reach(clone):
     (clone / ".dvc/config").write_text(REMOTE)
     ran(clone)
