@@ -29,7 +29,13 @@ SHARED = {
         "reconstruction_clips": 2,
         "validation_loss_times": 2,
     },
-    "gate": {"min_samples": 3, "min_samples_per_feature": 0.0, "permutations": 20, "bootstrap": 50},
+    "gate": {
+        "min_samples": 3,
+        "min_items": 2,
+        "min_samples_per_feature": 0.0,
+        "permutations": 20,
+        "bootstrap": 50,
+    },
     "runtime": {"workers": 1},
 }
 

@@ -108,7 +108,7 @@ def test_brackets_in_a_reason_are_printed_as_they_are(workspace, empty_database)
     connect(workspace).create_registered_model(TEXT_TO_VIDEO)
     entry = {"event": "kept back", "version": 1, "model_sha256": "0" * 64, "champion_before": None}
     append_history(workspace, {**entry, "reason": "flicker [red]above[/] the sky [/data/pans]"})
-    result = runner.invoke(app, ["registry", "history"])
+    result = runner.invoke(app, ["registry", "history"], env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
     assert "flicker [red]above[/] the sky [/data/pans]" in result.output
     narrow = runner.invoke(app, ["registry", "history"], env={"COLUMNS": "80"})
