@@ -118,6 +118,16 @@ def test_every_module_says_why_it_exists():
     assert silent == []
 
 
+def test_test_files_outside_packages_differ_in_name():
+    """pytest imports them by it: of two, the second one is not collected where one process has both."""
+    loose = [
+        path.name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if not (path.parent / "__init__.py").exists()
+    ]
+    assert sorted(set(loose)) == sorted(loose)
+
+
 @pytest.fixture(scope="module")
 def dvc_stages() -> dict[str, PipelineStage]:
     with Repo(str(ROOT)) as repo:
