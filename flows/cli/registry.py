@@ -101,16 +101,13 @@ def history() -> None:
     if not entries:
         console.print("no decision was recorded yet")
         return
-    table = Table("time", "event", "version", "before", "model", "reason")
-    for column in table.columns[:5]:  # the reason alone is folded where the page is narrow
-        column.no_wrap = True
     for entry in entries:
-        before = "–" if entry["champion_before"] is None else f"v{entry['champion_before']}"
-        model = entry["model_sha256"][:12]
-        table.add_row(
-            entry["time"], entry["event"], f"v{entry['version']}", before, model, escape(entry["reason"])
+        before = "" if entry["champion_before"] is None else f"  before: v{entry['champion_before']}"
+        decision = (
+            f"{entry['time']}  {entry['event']}  v{entry['version']}  {entry['model_sha256'][:12]}{before}"
         )
-    console.print(table)
+        for line in (decision, f"  {entry['reason']}"):
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 @app.command("versions")

@@ -14,8 +14,12 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def _in_a_clone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+def _in_a_clone(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """One in which nothing has run: the plan looks for the table of clips."""
+    clone = tmp_path_factory.mktemp("clone")
+    for name in ("components", "models", "recipes", "params.yaml"):
+        (clone / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(clone)
 
 
 def said(*arguments: str) -> str:
