@@ -36,9 +36,8 @@ class _Lasting:
                 gc.enable()
 
 
-lasting = (
-    _Lasting()
-)  # `with lasting:` around what imports a library by itself, as a model that is loaded does
+# `with lasting:` around what imports a library by itself, as a model that is loaded does
+lasting = _Lasting()
 
 
 def load(name: str) -> ModuleType:

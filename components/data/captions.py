@@ -253,9 +253,8 @@ class _Names:
         # Without their suffix too: the sidecar `a.json` belongs to every video of its stem, `a.mp4` and `a.mkv`.
         self._paths: dict[str, list[str]] = defaultdict(list)
         self._names: dict[str, str | None] = {}  # None where several videos have the name
-        self._in_folders: dict[str, list[str]] = defaultdict(
-            list
-        )  # by name and the folder it is in, "" at the top
+        # by name and the folder it is in, "" at the top
+        self._in_folders: dict[str, list[str]] = defaultdict(list)
         for video in sorted(set(videos)):
             path = PurePosixPath(video)
             for key in (video, path.with_suffix("").as_posix()):

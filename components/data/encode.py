@@ -33,10 +33,8 @@ from components.report import Report
 from components.storage import Place
 
 INPUTS = ("clips", "videos", "autoencoder", "text")
-MAY_BE_HAD = (
-    SourceReason.UNREACHABLE,
-    Outcome.TIMED_OUT,
-)  # by another run, or with more `runtime.item_seconds`
+# by another run, or with more `runtime.item_seconds`
+MAY_BE_HAD = (SourceReason.UNREACHABLE, Outcome.TIMED_OUT)
 
 
 @dataclass

@@ -62,7 +62,11 @@ def run(config: PixArtConfig, paths: StagePaths) -> Report:
         remove_checkpoints(paths)
     counts = {"samples": batches.samples}
     return Report(
-        *("pixart", result.metrics(), counts), quarantine=result.quarantine(), looks=reported(result.looks)
+        "pixart",
+        metrics=result.metrics(),
+        counts=counts,
+        quarantine=result.quarantine(),
+        looks=reported(result.looks),
     )
 
 

@@ -58,9 +58,8 @@ class Endpoint:
         self.requests = 0
         self._answered = 0
         self._silent = 0
-        self._in_vain: list[
-            float
-        ] = []  # when requests were made of which nothing came, since the last caption
+        # when requests were made of which nothing came, since the last caption
+        self._in_vain: list[float] = []
         self._lock = threading.Lock()
         # `runtime.caption_requests` says how many are under way: the library would keep all but 100 waiting
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)

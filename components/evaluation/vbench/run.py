@@ -43,9 +43,8 @@ CUSTOM = frozenset(
     }
 )
 NEEDS_DETECTRON = frozenset({"object_class", "multiple_objects", "color", "spatial_relationship"})
-MAY_SKIP = frozenset(
-    {"color"}
-)  # VBench gives no score to a video without the object, and leaves it out of the mean
+# VBench gives no score to a video without the object, and leaves it out of the mean
+MAY_SKIP = frozenset({"color"})
 LIGHT = frozenset({FLICKER})  # what the light environment can run, of videos that are not filtered first
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from components.evaluation.frechet import frechet_distance
 from components.evaluation.record import Distance, EvaluationRecord, Metric
+from components.registry.config import FloorsConfig, GateConfig
 from components.registry.policy.contestant import Contestant
 
 FEATURES = 8
@@ -63,3 +64,30 @@ def with_features(side: Contestant, generated: np.ndarray, reference: np.ndarray
     """The same model with other features of its videos."""
     known = side.features["toy/reference"] if reference is None else reference
     return replace(side, features={"toy/generated": generated, "toy/reference": known})
+
+
+FLOORS = FloorsConfig(
+    max_toy_fvd_share_of_untrained=0.5,
+    min_colour_accuracy=3.0,
+    min_motion_accuracy=3.0,
+    min_motion_energy=0.002,
+    min_reconstruction_psnr=20.0,
+)
+POLICY = GateConfig(
+    baseline="baseline",
+    primary="toy_fvd",
+    min_samples=64,
+    alpha=0.05,
+    permutations=99,
+    bootstrap=200,
+    seed=5,
+    margins={"colour_accuracy": 0.1, "validation_loss": 0.05},
+    frozen="frozen_baseline",
+    frozen_margins={},
+    floors=FLOORS,
+)
+
+
+def shifted(seed: int, damage: float) -> Contestant:
+    """A model whose features are off by `damage` standard deviations along one axis."""
+    return contestant(f"model-{seed}-{damage}", seed=seed, damage=damage)
